@@ -1,0 +1,1 @@
+"""Price-coordinated decomposition over MPI. This package knows nothing of electricity."""

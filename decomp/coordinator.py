@@ -1,0 +1,102 @@
+"""The other side of the market: whoever needs something at the nodes, and what the engine asks of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from decomp.messages import Check, FloatArray, IntArray, Key, Query, Request
+
+Reports = Mapping[Key, FloatArray]
+Warm = Any  # a plain value (None, arrays in a dict); whatever `answer` returned last for this part
+
+BOUND_ORDER = ("exact", "relaxed", "linearised")
+
+
+class Coordinator(ABC):
+    """Holds g(Z), the cost of the node totals Z. All methods are pure: any rank may call them.
+
+    nodes    (n,) names of the node rows
+    groups   (n,) label of each row by which constants may differ (the PCC of a (PCC, hour) row)
+    weight   (n,) weight of each row in the inner product
+    box      (lo, hi), each (n,): what the units can do. Pure prices make Z unbounded without it
+    neutral  (n,) the price at which there is nothing to ask: minus the slope of g's affine part
+    scale    (n,) reference price for step functions, max(lambda_e(t), floor); never the price itself
+    """
+
+    nodes: tuple[str, ...]
+    groups: tuple[str, ...]
+    weight: FloatArray
+    box: tuple[FloatArray, FloatArray]
+    neutral: FloatArray
+    scale: FloatArray
+
+    def parts(self) -> tuple[IntArray, ...]:
+        """Node rows of each independent piece of g (an hour); the pieces cover all rows."""
+        return (np.arange(len(self.nodes)),)
+
+    @abstractmethod
+    def answer(self, part: int, query: Query, reports: Reports, warm: Warm) -> tuple[Request, Warm]:
+        """argmin g(Z) + <price, Z> + penalty term over the rows of `part`; the query holds these rows only."""
+
+    @abstractmethod
+    def evaluate(self, part: int, Z: FloatArray, reports: Reports) -> Request:
+        """g at the given Z (rows of `part`): the least cost of whatever else g decides. cost = inf if impossible."""
+
+    def check(self, part: int, Z: FloatArray, reports: Reports) -> Check:
+        """Are g's limits met at Z? Override when there is a cheaper way than `evaluate` (a load flow)."""
+        request = self.evaluate(part, Z, reports)
+        return Check(request.feasible, 0.0 if request.feasible else np.inf, request.cost, "")
+
+
+def answer_all(
+    coordinator: Coordinator, query: Query, reports: Reports, warm: tuple[Warm, ...]
+) -> tuple[Request, tuple[Warm, ...]]:
+    """Ask every part and put the answers together in node order."""
+    answers = [
+        coordinator.answer(i, query.rows(rows), reports, warm[i]) for i, rows in enumerate(coordinator.parts())
+    ]
+    return _merge(coordinator, [a[0] for a in answers]), tuple(a[1] for a in answers)
+
+
+def evaluate_all(coordinator: Coordinator, Z: FloatArray, reports: Reports) -> Request:
+    """g(Z) over all parts."""
+    return _merge(
+        coordinator, [coordinator.evaluate(i, Z[rows], reports) for i, rows in enumerate(coordinator.parts())]
+    )
+
+
+def check_all(coordinator: Coordinator, Z: FloatArray, reports: Reports) -> Check:
+    """The worst part's check."""
+    checks = [coordinator.check(i, Z[rows], reports) for i, rows in enumerate(coordinator.parts())]
+    return max(checks, key=lambda c: c.violation)
+
+
+def _merge(coordinator: Coordinator, requests: list[Request]) -> Request:
+    Z = np.zeros(len(coordinator.nodes))
+    active = np.zeros(len(coordinator.nodes), bool)
+    for rows, request in zip(coordinator.parts(), requests, strict=True):
+        Z[rows], active[rows] = request.Z, request.active
+    bounds = [r.bound for r in requests]
+    names = sorted({name for r in requests for name in r.info})
+    return Request(
+        Z=Z,
+        cost=float(sum(r.cost for r in requests)),
+        active=active,
+        bound=None if any(b is None for b in bounds) else float(sum(b for b in bounds if b is not None)),
+        bound_of=max((r.bound_of for r in requests), key=BOUND_ORDER.index),
+        feasible=all(r.feasible for r in requests),
+        model=requests[0].model if len(requests) == 1 else None,
+        # one row per part; a part that has no such figure is filled with nan
+        info={name: _stack([r.info.get(name) for r in requests]) for name in names},
+    )
+
+
+def _stack(values: list[FloatArray | None]) -> FloatArray:
+    shape = next(np.shape(v) for v in values if v is not None)
+    return np.stack([np.full(shape, np.nan) if v is None else np.asarray(v, float) for v in values])
+
+

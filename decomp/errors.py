@@ -1,0 +1,55 @@
+"""What can go wrong, told so that the reader knows what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class TatonnementError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+@dataclass(frozen=True, order=True)
+class Mistake:
+    """One mistake in the input: where it is, what is wrong and what would be right."""
+
+    file: str
+    section: str
+    key: str
+    problem: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file} [{self.section}] {self.key}".strip()
+        return f"{place}: {self.problem}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+class InputError(TatonnementError):
+    """Bad input. Carries every mistake found, not only the first (exit code 2)."""
+
+    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+        self.mistakes = tuple(sorted(mistakes))
+        count = len(self.mistakes)
+        head = f"{count} mistake{'s' if count != 1 else ''} in the input:"
+        super().__init__("\n".join([head, *(f"  - {m}" for m in self.mistakes)]))
+
+
+class RefusedError(TatonnementError):
+    """The rule needs something that the blocks or the coordinator of this case cannot give (exit code 2)."""
+
+
+class BlockError(TatonnementError):
+    """One or more subproblems gave no usable answer (exit code 1). `failures` maps the block's name to its message."""
+
+    def __init__(self, failures: dict[str, str]) -> None:
+        self.failures = dict(failures)
+        super().__init__("\n".join(f"block {name}: {why}" for name, why in self.failures.items()))
+
+
+class CoordinatorError(TatonnementError):
+    """The coordinator has no answer, for instance a network without a power-flow solution (exit code 1)."""
+
+
+class BoundError(TatonnementError):
+    """A lower bound came out above an upper bound of the same problem: one of the two is wrong."""

@@ -1,0 +1,204 @@
+"""What travels between the blocks and the coordinator.
+
+Signs, once and for all
+    y > 0       what a unit offers (reactive power: injected into the grid, raises the voltage)
+    price       paid to the block per unit of y and of weight; a block minimises f(x) - <price, y>
+    <a, b>      = sum_i weight_i a_i b_i, with weight = dt (h) for hourly entries and 1 for others
+    R = Z - Y   requested minus offered: the price rises where more is requested than offered
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+class Key(NamedTuple):
+    """Name of a block. Sorted keys fix the order of every sum."""
+
+    unit: str
+    scenario: str = "0"
+
+    def __str__(self) -> str:
+        return f"{self.unit}/{self.scenario}"
+
+
+@dataclass(frozen=True, eq=False)
+class Coupling:
+    """How one unit takes part: its coupling entries and its scenarios.
+
+    Arguments
+        unit     name of the unit
+        entries  names of the n_u coupling entries, equal for all its scenarios
+        weight   (n_u,) weight of each entry in the inner product: dt in h for hourly entries, else 1
+        node     (n_u,) row of the coordinator's node the entry feeds; -1 = only agrees over the scenarios
+        prob     probability of each of the unit's blocks; they sum to 1
+        report   names of what the unit tells the coordinator without a price (net P at the PCC)
+    """
+
+    unit: str
+    entries: tuple[str, ...]
+    weight: FloatArray
+    node: IntArray
+    prob: Mapping[Key, float]
+    report: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.entries)
+        weight = np.asarray(self.weight, float)
+        if weight.shape != (n,) or np.shape(self.node) != (n,):
+            raise ValueError(f"unit {self.unit}: weight and node need one value for each of the {n} entries")
+        if not np.all(weight > 0):
+            raise ValueError(f"unit {self.unit}: weights must be positive")
+        total = sum(self.prob.values())
+        if not self.prob or abs(total - 1.0) > 1e-9 or min(self.prob.values()) <= 0:
+            raise ValueError(f"unit {self.unit}: probabilities must be positive and sum to 1, they sum to {total!r}")
+        if any(key.unit != self.unit for key in self.prob):
+            raise ValueError(f"unit {self.unit}: a key of another unit is among its probabilities")
+
+
+@dataclass(frozen=True, eq=False)
+class Signal:
+    """What a block is asked.
+
+    A block answers y = argmin f(x) - <price, y> + 1/2 sum_i weight_i penalty_i (y_i - target_i)^2.
+
+    price    (n_u,) per unit of y and weight
+    target   (n_u,) or None: no penalty term at all
+    penalty  (n_u,) or None; >= 0, equal over the scenarios of a unit
+    active   (n_u,) True where the coordinator has declared a need (paper 1: the hours t^Q); None = everywhere
+    exact    the answer must come with a proven bound: a MILP is solved as a MILP, not with fixed binaries
+    id       number of the question; comes back in the response
+    """
+
+    price: FloatArray
+    target: FloatArray | None = None
+    penalty: FloatArray | None = None
+    active: BoolArray | None = None
+    exact: bool = False
+    id: int = 0
+
+
+class Status(IntEnum):
+    """What a solve ended with. Only OPTIMAL and FEASIBLE carry a point."""
+
+    OPTIMAL = 0
+    FEASIBLE = 1  # a limit was reached, the point is feasible
+    INFEASIBLE = 2
+    UNBOUNDED = 3
+    LIMIT = 4  # a limit was reached and there is no point
+    ERROR = 5
+
+    @property
+    def has_point(self) -> bool:
+        return self <= Status.FEASIBLE
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """What a block answers.
+
+    y            (n_u,) the offer
+    cost         f(x): the true cost of the point, without price and penalty
+    bound        proven lower bound of min f - <price, y> without penalty (MILP: the solver's dual bound), or None
+    status       how the solve ended
+    report       (m,) what the coordinator must know and nobody prices
+    sensitivity  (n_u, n_u) dy/dprice, or None
+    revised      the exact solve found better integer decisions than the block iterated with, and adopted them
+    message      why there is no point, in words for the user
+    point        the block's private solution; never leaves the rank, is given back to `Subproblem.detail`
+    """
+
+    y: FloatArray
+    cost: float
+    bound: float | None = None
+    status: Status = Status.OPTIMAL
+    report: FloatArray = field(default_factory=lambda: np.zeros(0))
+    sensitivity: FloatArray | None = None
+    revised: bool = False
+    message: str = ""
+    point: FloatArray | None = None
+    signal_id: int = 0
+    solve_time: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """What the coordinator is asked: argmin g(Z) + <price, Z> + 1/2 sum_b weight_b penalty_b (Z_b - center_b)^2.
+
+    All arrays are per node row. With penalty = 0 the answer is the minimiser nearest to `center` (the offers).
+    want_bound   also return a lower bound of min g + <price, Z>, linearised at `center` where g is not convex
+    want_model   also return the coordinator's own model (QuadraticModel)
+    """
+
+    price: FloatArray
+    center: FloatArray
+    penalty: FloatArray
+    want_bound: bool = False
+    want_model: bool = False
+
+    def rows(self, rows: IntArray) -> Query:
+        """The same question for some of the node rows."""
+        return Query(self.price[rows], self.center[rows], self.penalty[rows], self.want_bound, self.want_model)
+
+
+@dataclass(frozen=True, eq=False)
+class QuadraticModel:
+    """g(Z) = min 1/2 v'Pv + q'v + offset,  lo <= A v <= hi,  lb <= v <= ub,  Z = v[z_cols]. Free bounds are +-inf."""
+
+    P: FloatArray
+    q: FloatArray
+    A: FloatArray
+    lo: FloatArray
+    hi: FloatArray
+    lb: FloatArray
+    ub: FloatArray
+    z_cols: IntArray
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What the coordinator answers, for the rows of one part or for all nodes.
+
+    Z         requested total at each node row
+    cost      g(Z)
+    active    True where the coordinator has a need; elsewhere g is affine, the price stays neutral and Z = offers
+    bound     lower bound of min_Z g + <price, Z>, or None where not asked or not proven
+    bound_of  the problem the bound belongs to: "exact", "relaxed" or "linearised"
+    feasible  g's limits are met without elastic slack
+    info      named figures for tables and files (multipliers, shed reactive power, voltages)
+    """
+
+    Z: FloatArray
+    cost: float
+    active: BoolArray
+    bound: float | None = None
+    bound_of: str = "exact"
+    feasible: bool = True
+    model: QuadraticModel | None = None
+    info: Mapping[str, FloatArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Check:
+    """What the coordinator sees at the offers themselves: are its limits met, and how far is the worst one?
+
+    violation  how far the worst limit is exceeded, 0 when all are met
+    worst      the worst figure itself (a voltage in pu)
+    where      its name ("bus 7, 17:00")
+    """
+
+    feasible: bool
+    violation: float
+    worst: float
+    where: str

@@ -1,0 +1,47 @@
+"""What a case file describes: the units, how they couple, and who coordinates them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel
+
+from decomp.coordinator import Coordinator
+from decomp.messages import Coupling, Key
+from decomp.subproblem import Subproblem
+
+if TYPE_CHECKING:
+    from decomp.trace import Result
+
+
+class Problem(ABC):
+    """Built once on every rank from the tables of a case file; each rank then builds only its own blocks.
+
+    Settings  pydantic model (extra = "forbid") of all tables of the case file that are not the engine's own.
+              Field validators may raise; their messages are shown with section and key. What only shows up when the
+              data are read (missing CSV, NaN in a series) is raised by __init__ as one InputError with every mistake.
+    """
+
+    Settings: ClassVar[type[BaseModel]]
+
+    @abstractmethod
+    def __init__(self, settings: Any, folder: Path) -> None:
+        """settings: a Settings object; folder: where the case file lies, relative paths start there."""
+
+    couplings: tuple[Coupling, ...]
+    coordinator: Coordinator | None
+
+    @abstractmethod
+    def subproblem(self, key: Key) -> Subproblem:
+        """Build one block; called on the rank that owns it."""
+
+    def write(self, result: Result, folder: Path) -> Sequence[Path]:
+        """Write the problem's own tables and figures beside the engine's; returns what was written."""
+        return ()
+
+    def tables(self, result: Result) -> Sequence[Any]:
+        """Rich renderables for the end of the terminal output."""
+        return ()

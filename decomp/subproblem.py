@@ -1,0 +1,44 @@
+"""The block: one unit in one scenario, with a model of its own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from decomp.errors import TatonnementError
+from decomp.messages import FloatArray, Response, Signal
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Subproblem(ABC):
+    """One (unit, scenario). Its answer is a function of its data, its warm state and the signal, of nothing else.
+
+    abilities  what the block can do beyond answering a price:
+               "penalty" (target and penalty terms), "bound" (proven bound when signal.exact), "evaluate",
+               "sensitivity" (dy/dprice). A rule that needs more is refused before round 0.
+    """
+
+    abilities: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def solve(self, signal: Signal) -> Response:
+        """Answer a signal: argmin f - <price, y> + penalty term. Failure is a status with a message, not an exception."""
+
+    def evaluate(self, y: FloatArray) -> Response:
+        """Best answer with the coupling vector fixed at y: cost = min {f(x) : y(x) = y}."""
+        raise TatonnementError(f"{type(self).__name__} does not declare the ability 'evaluate'")
+
+    def detail(self, response: Response) -> Mapping[str, FloatArray]:
+        """Named series of the block's own solution (device schedules), for the result files."""
+        return {}
+
+    def save(self) -> Arrays | None:
+        """Warm state as plain arrays; None = the block has no memory."""
+        return None
+
+    def load(self, arrays: Arrays) -> None:
+        """Take up a warm state written by `save`."""
