@@ -1,0 +1,42 @@
+# make demo       install into .venv and run the undervoltage case on two ranks
+# make test       install what the tests need, lint, type-check, run all but the slow tests
+# make test-all   the same with the slow tests
+# Another Python: make PYTHON=python3.12 demo
+
+PYTHON ?= python3
+CASE ?= chalmers_undervoltage
+RANKS ?= 2
+BIN := .venv/bin
+
+# One BLAS thread a rank: the ranks are the parallelism, and threads of their own made runs slower and uneven.
+export OPENBLAS_NUM_THREADS := 1
+export OMP_NUM_THREADS := 1
+unexport PYTHONPATH PYTHONHOME
+
+.PHONY: demo test test-all lint clean
+
+demo: .venv/.installed-mpi
+	$(BIN)/mpiexec -n $(RANKS) $(BIN)/python -m mpi4py mpi_run.py problems/cases/$(CASE).toml --out results/$(CASE)
+
+test: lint
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: lint
+	$(BIN)/python -m pytest -n 2
+
+lint: .venv/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# A stamp for each extra: an installation is repeated when pyproject.toml has changed, and only then.
+.venv/.installed-%: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	touch $@
