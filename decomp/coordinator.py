@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from decomp.messages import Check, FloatArray, IntArray, Key, Query, Request
+from decomp.messages import BoolArray, Check, FloatArray, IntArray, Key, Query, Request
 
 Reports = Mapping[Key, FloatArray]
 Warm = Any  # a plain value (None, arrays in a dict); whatever `answer` returned last for this part
@@ -38,6 +38,10 @@ class Coordinator(ABC):
         """Node rows of each independent piece of g (an hour); the pieces cover all rows."""
         return (np.arange(len(self.nodes)),)
 
+    def initially_active(self) -> BoolArray:
+        """Node rows with a need before anything has been offered; a load flow that has not run yet knows of none."""
+        return np.ones(len(self.nodes), bool)
+
     @abstractmethod
     def answer(self, part: int, query: Query, reports: Reports, warm: Warm) -> tuple[Request, Warm]:
         """argmin g(Z) + <price, Z> + penalty term over the rows of `part`; the query holds these rows only."""
@@ -56,9 +60,7 @@ def answer_all(
     coordinator: Coordinator, query: Query, reports: Reports, warm: tuple[Warm, ...]
 ) -> tuple[Request, tuple[Warm, ...]]:
     """Ask every part and put the answers together in node order."""
-    answers = [
-        coordinator.answer(i, query.rows(rows), reports, warm[i]) for i, rows in enumerate(coordinator.parts())
-    ]
+    answers = [coordinator.answer(i, query.rows(rows), reports, warm[i]) for i, rows in enumerate(coordinator.parts())]
     return _merge(coordinator, [a[0] for a in answers]), tuple(a[1] for a in answers)
 
 
@@ -98,5 +100,3 @@ def _merge(coordinator: Coordinator, requests: list[Request]) -> Request:
 def _stack(values: list[FloatArray | None]) -> FloatArray:
     shape = next(np.shape(v) for v in values if v is not None)
     return np.stack([np.full(shape, np.nan) if v is None else np.asarray(v, float) for v in values])
-
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -41,6 +41,10 @@ class Problem(ABC):
     def write(self, result: Result, folder: Path) -> Sequence[Path]:
         """Write the problem's own tables and figures beside the engine's; returns what was written."""
         return ()
+
+    def summary(self, result: Result) -> Mapping[str, Any]:
+        """Figures of the final point for result.json (min_voltage_pu, max_voltage_pu)."""
+        return {}
 
     def tables(self, result: Result) -> Sequence[Any]:
         """Rich renderables for the end of the terminal output."""

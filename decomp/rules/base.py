@@ -1,0 +1,120 @@
+"""What an update rule is: frozen settings, a state passed in and returned. It runs on the root only."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from decomp.coordinator import Coordinator
+from decomp.layout import Answers, Layout, Signals
+from decomp.messages import BoolArray, FloatArray, Query, Request
+
+Constant = float | Mapping[str, float]  # one value, or one per group of node rows (per PCC)
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What a rule may know of the case before round 0; it never changes during a run.
+
+    layout; groups, weight, neutral, scale, box of the coordinator's node rows, see `Coordinator`
+    start_price (n,) where the run begins; active (n,) rows with a need before anything was offered
+    """
+
+    layout: Layout
+    nodes: tuple[str, ...]
+    groups: tuple[str, ...]
+    weight: FloatArray
+    neutral: FloatArray
+    scale: FloatArray
+    box: tuple[FloatArray, FloatArray]
+    start_price: FloatArray
+    active: BoolArray
+
+    @classmethod
+    def of(cls, layout: Layout, coordinator: Coordinator, start_price: FloatArray | None = None) -> Setup:
+        """Take from the coordinator what a rule may know; the run begins at the neutral price unless told otherwise."""
+        return cls(
+            layout=layout,
+            nodes=coordinator.nodes,
+            groups=coordinator.groups,
+            weight=np.asarray(coordinator.weight, float),
+            neutral=np.asarray(coordinator.neutral, float),
+            scale=np.asarray(coordinator.scale, float),
+            box=coordinator.box,
+            start_price=np.asarray(coordinator.neutral if start_price is None else start_price, float),
+            active=coordinator.initially_active(),
+        )
+
+    def by_node(self, name: str, constant: Constant) -> FloatArray:
+        """One value per node row from a constant that may differ by group. Raises ValueError for a missing group."""
+        if not isinstance(constant, Mapping):
+            return np.full(len(self.nodes), float(constant))
+        missing = sorted(set(self.groups) - set(constant))
+        if missing:
+            raise ValueError(f"{name} has no value for {', '.join(missing)}; it has {', '.join(sorted(constant))}")
+        return np.array([constant[g] for g in self.groups], float)
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Everything that changes in a rule, as plain arrays.
+
+    price   (n,) TS, the price of each node row
+    w       (N,) multiplier of the agreement over scenarios, sum_s pi_s w_us = 0
+    active  (n,) rows where the coordinator has a need; elsewhere the price stays neutral
+    """
+
+    setup: Setup
+    price: FloatArray
+    w: FloatArray
+    active: BoolArray
+
+    def block_price(self) -> FloatArray:
+        """lambda_us = TS_b(u) + w_us; (N,)."""
+        layout = self.setup.layout
+        return layout.to_blocks(layout.to_units(self.price)) + self.w
+
+    def block_active(self) -> BoolArray:
+        """(N,) active row of each stacked entry; entries without a node are always in play."""
+        layout = self.setup.layout
+        return layout.to_blocks(layout.to_units(self.active.astype(float), 1.0)) > 0
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A point worth realising for the upper bound: ybar (M,) per unit entry."""
+
+    ybar: FloatArray
+
+
+class UpdateRule(ABC):
+    """How prices move. Subclasses are frozen dataclasses of settings.
+
+    needs    abilities every block must declare ("penalty", "bound", "sensitivity", ...)
+    reveals  what the communities show of themselves under this rule: "y", "y, cost", "y, dy/dprice"
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    reveals: ClassVar[str] = "y"
+
+    @abstractmethod
+    def init(self, setup: Setup) -> State:
+        """The state before round 0. Raises ValueError when a constant does not fit the case."""
+
+    @abstractmethod
+    def ask(self, k: int, state: State) -> tuple[Signals, ...]:
+        """The signals of round k; more than one = speculative prices."""
+
+    @abstractmethod
+    def query(self, k: int, state: State, answers: tuple[Answers, ...]) -> Query:
+        """The question to the coordinator after the blocks have answered; ignoring the answers = Jacobi."""
+
+    @abstractmethod
+    def update(
+        self, k: int, state: State, answers: tuple[Answers, ...], request: Request
+    ) -> tuple[State, Candidate | None]:
+        """Move the prices: from offers and request to the next state."""
