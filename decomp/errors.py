@@ -21,7 +21,8 @@ class Mistake:
     remedy: str = ""
 
     def __str__(self) -> str:
-        place = f"{self.file} [{self.section}] {self.key}".strip()
+        section = f"[{self.section}]" if self.section else ""
+        place = " ".join(part for part in (self.file, section, self.key) if part)
         return f"{place}: {self.problem}" + (f"; {self.remedy}" if self.remedy else "")
 
 
