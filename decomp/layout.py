@@ -71,12 +71,12 @@ class Layout:
 
     def mean(self, y: FloatArray) -> FloatArray:
         """ybar_u = sum_s pi_s y_us; (N,) -> (M,)."""
-        return np.bincount(self.entry, self.pi * y, minlength=len(self.node))
+        return _sum(self.entry, self.pi * y, len(self.node))
 
     def totals(self, ybar: FloatArray) -> FloatArray:
         """Y_b = sum of ybar_u over the units at b; (M,) -> (n,)."""
         at = self.node >= 0
-        return np.bincount(self.node[at], ybar[at], minlength=len(self.count))
+        return _sum(self.node[at], ybar[at], len(self.count))
 
     def to_units(self, at_node: FloatArray, elsewhere: float = 0.0) -> FloatArray:
         """Spread a value per node row over the unit entries; (n,) -> (M,)."""
@@ -92,7 +92,7 @@ class Layout:
 
     def inner(self, a: FloatArray, b: FloatArray) -> FloatArray:
         """<a_us, b_us> of every block; (N,), (N,) -> (B,)."""
-        return np.bincount(self.block, self.weight[self.entry] * a * b, minlength=len(self.keys))
+        return _sum(self.block, self.weight[self.entry] * a * b, len(self.keys))
 
     def entry_name(self, i: int) -> str:
         """Name of a unit entry, for messages."""
@@ -101,6 +101,11 @@ class Layout:
                 return f"{c.unit} {c.entries[i]}"
             i -= len(c.entries)
         raise IndexError(i)
+
+
+def _sum(index: IntArray, values: FloatArray, n: int) -> FloatArray:
+    """Sum values by index, in stacked order: the same bits on any number of ranks."""
+    return np.asarray(np.bincount(index, values, minlength=n), np.float64)
 
 
 @dataclass(frozen=True, eq=False)

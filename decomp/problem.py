@@ -23,9 +23,11 @@ class Problem(ABC):
     Settings  pydantic model (extra = "forbid") of all tables of the case file that are not the engine's own.
               Field validators may raise; their messages are shown with section and key. What only shows up when the
               data are read (missing CSV, NaN in a series) is raised by __init__ as one InputError with every mistake.
+    labels    what the lines of rounds call "worst", "mismatch", "price" and "cost" here: {"worst": "voltage pu"}
     """
 
     Settings: ClassVar[type[BaseModel]]
+    labels: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def __init__(self, settings: Any, folder: Path) -> None:

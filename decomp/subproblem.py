@@ -26,7 +26,7 @@ class Subproblem(ABC):
 
     @abstractmethod
     def solve(self, signal: Signal) -> Response:
-        """Answer a signal: argmin f - <price, y> + penalty term. Failure is a status with a message, not an exception."""
+        """argmin f - <price, y> + penalty term. Failure is a status with a message, never an exception."""
 
     def evaluate(self, y: FloatArray) -> Response:
         """Best answer with the coupling vector fixed at y: cost = min {f(x) : y(x) = y}."""
@@ -41,4 +41,6 @@ class Subproblem(ABC):
         return None
 
     def load(self, arrays: Arrays) -> None:
-        """Take up a warm state written by `save`."""
+        """Take up a warm state written by `save`; a block without memory has nothing to take up."""
+        if arrays:
+            raise TatonnementError(f"{type(self).__name__} has no warm state to load")

@@ -1,0 +1,63 @@
+"""A small run for real mpiexec: ten units of uneven size at three nodes, two of them with scenarios.
+
+Usage: mpi_program.py FOLDER [raise-in-block | raise-on-rank | cannot-build]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from closed_form import QuadraticBlock, unit
+
+from decomp.certificate import CertificateSettings
+from decomp.coordinators import Exchange
+from decomp.engine import Limits, run
+from decomp.errors import TatonnementError
+from decomp.messages import Key
+from decomp.ranks import find_ranks
+from decomp.rules import ADMM
+from decomp.stopping import Gap, Residual
+from decomp.trace import write
+
+trouble = sys.argv[2] if len(sys.argv) > 2 else ""
+ranks = find_ranks()
+
+
+class Raises(QuadraticBlock):
+    def solve(self, signal):
+        if signal.id == 3 and trouble == "raise-in-block":
+            raise ZeroDivisionError("a community without heat")
+        if signal.id == 3 and trouble == "raise-on-rank":
+            raise KeyboardInterrupt  # not an Exception: nothing in the engine may catch it
+        return super().solve(signal)
+
+
+def make(key: Key) -> QuadraticBlock:
+    i = int(key.unit[1:])
+    rng = np.random.default_rng([i, int(key.scenario)])
+    n = 1 + i % 3
+    if trouble == "cannot-build" and i == 7:
+        raise TatonnementError("its boiler is larger than its heat load")
+    kind = Raises if i == 5 else QuadraticBlock
+    return kind(rng.uniform(0.5, 3, n), rng.normal(size=n), -20, 20, n=n)
+
+
+couplings = []
+for i in range(10):
+    scenarios = tuple("012") if i in (2, 6) else ("0",)
+    prob = [0.5, 0.3, 0.2] if len(scenarios) == 3 else [1.0]
+    n = 1 + i % 3
+    couplings.append(unit(f"u{i}", tuple(range(n)), (1.0,) * n, scenarios, prob))
+market = Exchange([f"n{b}" for b in range(3)], np.array([4.0, 3.0, 2.0]), (np.full(3, -200.0), np.full(3, 200.0)))
+result = run(
+    make, market, ADMM(0.3), coupling=couplings, stop=[Gap(1e-7, 0.0, "total"), Residual(1e-6, 1e-6)],
+    limits=Limits(200), certificate=CertificateSettings(every=5), ranks=ranks,
+)  # fmt: skip
+code = 0
+if result is not None:
+    write(result, Path(sys.argv[1]), case={}, extra={})
+    print(result.status, result.reason)
+    code = 1 if result.status == "failed" else 0
+raise SystemExit(ranks.agree(code))

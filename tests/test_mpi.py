@@ -1,0 +1,74 @@
+"""Real mpiexec with 1, 2, 3, 5 ranks and more ranks than blocks: the same bytes, and nobody ever hangs."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
+TIMING = ("wall_time_s", "solver_time_s")
+
+pytestmark = pytest.mark.mpi
+
+
+def mpiexec(ranks: int, *arguments: object, module: bool = True, timeout: float = 60.0) -> subprocess.CompletedProcess:
+    """Run a program under mpiexec, as a user would."""
+    assert MPIEXEC, "mpiexec is missing: pip install '.[mpi]'"
+    python = [sys.executable, "-m", "mpi4py"] if module else [sys.executable]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
+    return subprocess.run(
+        [MPIEXEC, "-n", str(ranks), *python, *map(str, arguments)],
+        capture_output=True, text=True, timeout=timeout, env=environment, check=False,
+    )  # fmt: skip
+
+
+def contents(folder: Path) -> dict[str, bytes | list]:
+    """The files that must not depend on the ranks; iterations.csv without its timing columns."""
+    with (folder / "iterations.csv").open(newline="") as file:
+        rows = [{k: v for k, v in row.items() if k not in TIMING} for row in csv.DictReader(file)]
+    return {
+        "prices.csv": (folder / "prices.csv").read_bytes(),
+        "offers.csv": (folder / "offers.csv").read_bytes(),
+        "iterations.csv": rows,
+    }
+
+
+def test_results_are_identical_on_any_number_of_ranks(tmp_path):
+    for ranks in (1, 2, 3, 5, 16):
+        done = mpiexec(ranks, HERE / "mpi_program.py", tmp_path / str(ranks))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("certified ")
+    first = contents(tmp_path / "1")
+    assert len(first["iterations.csv"]) > 3
+    for ranks in (2, 3, 5, 16):
+        assert contents(tmp_path / str(ranks)) == first
+
+
+@pytest.mark.parametrize("module", [True, False])
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_raising_block_ends_the_run_everywhere_and_is_named(tmp_path, ranks, module):
+    done = mpiexec(ranks, HERE / "mpi_program.py", tmp_path, "raise-in-block", module=module)
+    assert done.returncode == 1
+    assert "block u5/0: ZeroDivisionError: a community without heat" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "result.json").exists()
+
+
+@pytest.mark.parametrize("module", [True, False])
+@pytest.mark.parametrize("ranks", [2, 5])
+def test_rank_that_raises_takes_the_job_with_it(tmp_path, ranks, module):
+    done = mpiexec(ranks, HERE / "mpi_program.py", tmp_path, "raise-on-rank", module=module)
+    assert done.returncode != 0
+
+
+def test_block_that_cannot_be_built_is_named(tmp_path):
+    done = mpiexec(3, HERE / "mpi_program.py", tmp_path, "cannot-build")
+    assert done.returncode == 1
+    assert "block u7/0: its boiler is larger than its heat load" in done.stdout
