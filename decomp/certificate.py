@@ -19,9 +19,9 @@ import numpy as np
 
 from decomp.coordinator import Coordinator, Warm, answer_all, check_all, evaluate_all
 from decomp.errors import BoundError
+from decomp.fleet import Fleet
 from decomp.layout import Answers, Signals
 from decomp.messages import Check, FloatArray, Query, Request
-from decomp.ranks import Fleet
 from decomp.rules.base import State
 
 

@@ -13,9 +13,10 @@ from decomp.certificate import Certificate, CertificateSettings, certify
 from decomp.coordinator import Coordinator, Warm, answer_all, check_all, evaluate_all
 from decomp.coordinators import Nobody
 from decomp.errors import RefusedError, TatonnementError
+from decomp.fleet import Fleet, Make
 from decomp.layout import Answers, Layout, Signals
 from decomp.messages import Coupling, FloatArray, Key, Request
-from decomp.ranks import Fleet, Make, Ranks, Serial
+from decomp.ranks import Ranks, Serial
 from decomp.rules.base import Setup, State, UpdateRule
 from decomp.stopping import Iterate, RunStatus, Stop, StoppingCriterion
 from decomp.subproblem import Subproblem

@@ -10,9 +10,10 @@ from decomp.certificate import CertificateSettings
 from decomp.coordinators import Consensus, Nobody
 from decomp.engine import Limits, iterate, run
 from decomp.errors import RefusedError
+from decomp.fleet import Fleet
 from decomp.layout import Layout
 from decomp.messages import Key, Query
-from decomp.ranks import Fleet, Serial
+from decomp.ranks import Serial
 from decomp.rules import ADMM, DualAscent, Setup
 from decomp.steps import Step, constant, exponential, inverse, inverse_sqrt
 from decomp.stopping import Divergence, Gap, Residual, RunStatus

@@ -1,0 +1,247 @@
+"""All blocks of a case, dealt out over the ranks: the root calls, the others serve.
+
+Every exchange begins with a header from the root, so that all collectives meet in the same order whatever happens. An
+exception in a block becomes a status and a text and travels to the root like any answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from decomp.errors import BlockError, TatonnementError
+from decomp.layout import Answers, Layout, Signals
+from decomp.messages import FloatArray, Key, Response, Signal, Status
+from decomp.ranks import Ranks
+from decomp.subproblem import Subproblem
+
+log = logging.getLogger(__name__)
+
+STOP, BUILD, SOLVE, EVALUATE, EXPLAIN, DETAIL = range(6)
+Make = Callable[[Key], Subproblem]
+
+
+class Fleet:
+    """All blocks of a case, dealt out over the ranks. The root calls, the other ranks are in `serve`.
+
+    Blocks are dealt round-robin in key order; answers are put back in key order before anything is summed, so a sum
+    has the same bits on any number of ranks.
+    """
+
+    def __init__(self, ranks: Ranks, layout: Layout, make: Make, *, sensitivity: bool = False) -> None:
+        self.ranks, self.layout, self._make, self._sensitivity = ranks, layout, make, sensitivity
+        self.owned = [np.arange(r, len(layout.keys), ranks.size) for r in range(ranks.size)]
+        self._mine = self.owned[ranks.rank]
+        self._blocks: dict[int, Subproblem] = {}
+        self._last: dict[int, Response] = {}
+        self._texts: dict[str, str] = {}
+        self.block_solves = 0
+        self.solver_time_s = 0.0
+        sizes = np.diff(layout.start)
+        reports = np.diff(layout.report_start)
+        self._row = sizes + reports + 5 + (sizes**2 if sensitivity else 0)
+        self._limits = threadpool_limits(1)
+
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.ranks.rank == 0:
+            self._header(STOP)
+
+    # -- the root's side ---------------------------------------------------------------------------------------------
+
+    def build(self) -> frozenset[str]:
+        """Build every block on its rank; returns the abilities that all of them have. Raises BlockError."""
+        self._header(BUILD)
+        abilities = [a for a in self._do_build() if a is not None]
+        self._raise_failures()
+        return frozenset.intersection(*abilities) if abilities else frozenset()
+
+    def solve(self, signals: Signals, *, keep: bool = True) -> Answers:
+        """Every block's answer to its signal. Raises BlockError naming the blocks without a point.
+
+        keep = False: a sweep for a certificate; `detail` goes on speaking of the last kept answers.
+        """
+        flags = (signals.target is not None) + 2 * (signals.active is not None) + 4 * signals.exact + 8 * keep
+        self._header(SOLVE, flags, signals.id)
+        columns = [signals.price]
+        if signals.target is not None and signals.penalty is not None:
+            columns += [signals.target, signals.penalty]
+        if signals.active is not None:
+            columns += [signals.active.astype(float)]
+        return self._ask(SOLVE, np.stack(columns), flags, signals.id)
+
+    def evaluate(self, y: FloatArray, *, keep: bool = True) -> Answers:
+        """Every block's best answer with its coupling vector fixed at y (N,). A block without one has cost inf."""
+        self._header(EVALUATE, 8 * keep)
+        return self._ask(EVALUATE, y[None, :], 8 * keep, 0)
+
+    def detail(self) -> dict[Key, Mapping[str, FloatArray]]:
+        """Every block's own series at its last kept answer."""
+        self._header(DETAIL)
+        found = self._do_detail()
+        assert found is not None
+        return {key: series for part in found for key, series in part.items()}
+
+    def _ask(self, op: int, columns: FloatArray, flags: int, question: int) -> Answers:
+        layout = self.layout
+        parts = [np.concatenate([_cut(columns, layout, int(b)) for b in own] or [np.zeros(0)]) for own in self.owned]
+        gathered = self._do_ask(op, parts, flags, question)
+        assert gathered is not None
+        rows: list[FloatArray] = [np.zeros(0)] * len(layout.keys)
+        for own, flat in zip(self.owned, gathered, strict=True):
+            for b, row in zip(own, np.split(flat, np.cumsum(self._row[own])[:-1]) if len(own) else [], strict=True):
+                rows[b] = row
+        self.block_solves += len(layout.keys)
+        answers = self._unpack(rows, question)
+        self.solver_time_s += max(float(answers.solve_time[own].sum()) for own in self.owned)
+        if op == SOLVE:
+            self._raise_failures(answers.status)
+        return answers
+
+    def _unpack(self, rows: list[FloatArray], question: int) -> Answers:
+        layout = self.layout
+        sizes, reports = np.diff(layout.start), np.diff(layout.report_start)
+        tails = [row[n + m : n + m + 5] for row, n, m in zip(rows, sizes, reports, strict=True)]
+        tail = np.stack(tails) if tails else np.zeros((0, 5))
+        nothing = [np.zeros(0)]
+        return Answers(
+            layout=layout,
+            y=np.concatenate([row[:n] for row, n in zip(rows, sizes, strict=True)] or nothing),
+            report=np.concatenate([row[n : n + m] for row, n, m in zip(rows, sizes, reports, strict=True)] or nothing),
+            cost=tail[:, 0],
+            bound=tail[:, 1],
+            status=tail[:, 2].astype(np.int64),
+            revised=tail[:, 3] > 0,
+            solve_time=tail[:, 4],
+            sensitivity=tuple(row[n + m + 5 :].reshape(n, n) for row, n, m in zip(rows, sizes, reports, strict=True))
+            if self._sensitivity
+            else None,
+            signal_id=question,
+        )
+
+    def _raise_failures(self, status: np.ndarray | None = None) -> None:
+        if status is not None and np.all(status <= Status.FEASIBLE):
+            return
+        self._header(EXPLAIN)
+        texts = self.ranks.gather_objects(self._texts)
+        assert texts is not None
+        failures = {name: why for part in texts for name, why in part.items()}
+        if failures:
+            raise BlockError(dict(sorted(failures.items())))
+
+    def _header(self, op: int, flags: int = 0, question: int = 0) -> None:
+        self.ranks.broadcast(np.array([op, flags, question], np.int64))
+
+    # -- every rank's side -------------------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Answer the root until it says stop."""
+        header = np.zeros(3, np.int64)
+        while True:
+            self.ranks.broadcast(header)
+            op, flags, question = (int(x) for x in header)
+            if op == STOP:
+                return
+            if op == BUILD:
+                self._do_build()
+            elif op == EXPLAIN:
+                self.ranks.gather_objects(self._texts)
+            elif op == DETAIL:
+                self._do_detail()
+            else:
+                self._do_ask(op, None, flags, question)
+
+    def _do_build(self) -> list[frozenset[str] | None]:
+        self._texts = {}
+        abilities: frozenset[str] | None = None
+        for b in self._mine:
+            key = self.layout.keys[b]
+            try:
+                self._blocks[int(b)] = block = self._make(key)
+                abilities = block.abilities if abilities is None else abilities & block.abilities
+            except TatonnementError as error:
+                self._texts[str(key)] = str(error)
+            except Exception as error:
+                log.debug("building block %s", key, exc_info=True)
+                self._texts[str(key)] = f"could not be built: {type(error).__name__}: {error}"
+        return self.ranks.gather_objects(abilities) or []
+
+    def _do_ask(self, op: int, parts: list[FloatArray] | None, flags: int, question: int) -> list[FloatArray] | None:
+        sizes = np.diff(self.layout.start)[self._mine]
+        n_columns = 1 if op == EVALUATE else 1 + 2 * bool(flags & 1) + bool(flags & 2)
+        flat = self.ranks.scatter(parts, int(sizes.sum()) * n_columns)
+        self._texts = {}
+        rows, at = [], 0
+        for b, n in zip(self._mine, sizes, strict=True):
+            columns = flat[at : at + n * n_columns].reshape(n_columns, n)
+            at += n * n_columns
+            response = self._one(int(b), op, columns, flags, question)
+            if flags & 8:
+                self._last[int(b)] = response
+            rows.append(self._pack(int(b), response))
+        mine = np.concatenate(rows) if rows else np.zeros(0)
+        return self.ranks.gather(mine, [int(self._row[own].sum()) for own in self.owned])
+
+    def _one(self, b: int, op: int, columns: FloatArray, flags: int, question: int) -> Response:
+        key, block, began = self.layout.keys[b], self._blocks[b], time.perf_counter()
+        try:
+            if op == EVALUATE:
+                response = block.evaluate(columns[0])
+            else:
+                target, penalty = (columns[1], columns[2]) if flags & 1 else (None, None)
+                active = columns[-1] > 0 if flags & 2 else None
+                response = block.solve(Signal(columns[0], target, penalty, active, bool(flags & 4), question))
+            text = self._trouble(b, response)
+        except Exception as error:
+            log.debug("block %s", key, exc_info=True)
+            response, text = Response(columns[0], np.nan, status=Status.ERROR), f"{type(error).__name__}: {error}"
+        if text:
+            self._texts[str(key)] = text
+        spent = time.perf_counter() - began
+        return response if response.solve_time else _timed(response, spent)
+
+    def _trouble(self, b: int, response: Response) -> str:
+        if not response.status.has_point:
+            return response.message or response.status.name.lower()
+        n, m = np.diff(self.layout.start)[b], np.diff(self.layout.report_start)[b]
+        if np.shape(response.y) != (n,):
+            raise TatonnementError(f"answered with y of shape {np.shape(response.y)}, its coupling has {n} entries")
+        if np.shape(response.report) != (m,):
+            raise TatonnementError(f"reported {np.shape(response.report)} values, its coupling declares {m}")
+        if not (np.all(np.isfinite(response.y)) and np.isfinite(response.cost)):
+            raise TatonnementError("answered with a value that is not finite")
+        return ""
+
+    def _pack(self, b: int, response: Response) -> FloatArray:
+        n, m = int(np.diff(self.layout.start)[b]), int(np.diff(self.layout.report_start)[b])
+        row = np.full(self._row[b], np.nan)
+        row[n + m + 2] = response.status
+        row[n + m + 3], row[n + m + 4] = response.revised, response.solve_time
+        if response.status.has_point:
+            row[:n], row[n : n + m] = response.y, response.report
+            row[n + m] = response.cost
+            row[n + m + 1] = np.nan if response.bound is None else response.bound
+            if self._sensitivity and response.sensitivity is not None:
+                row[n + m + 5 :] = response.sensitivity.ravel()
+        else:
+            row[n + m] = np.inf
+        return row
+
+    def _do_detail(self) -> list[dict[Key, Mapping[str, FloatArray]]] | None:
+        series = {self.layout.keys[b]: self._blocks[b].detail(r) for b, r in self._last.items()}
+        return self.ranks.gather_objects(series)
+
+
+def _cut(columns: FloatArray, layout: Layout, b: int) -> FloatArray:
+    return columns[:, layout.start[b] : layout.start[b + 1]].ravel()
+
+
+def _timed(response: Response, seconds: float) -> Response:
+    return replace(response, solve_time=seconds)
