@@ -71,7 +71,10 @@ class Serial:
         return value
 
     def end(self) -> None:
-        return None
+        # loaded by `-m mpi4py`, also for a single rank
+        mpi = sys.modules.get("mpi4py.MPI")
+        if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
+            mpi.Finalize()
 
 
 class Mpi:

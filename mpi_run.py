@@ -1,0 +1,143 @@
+"""Run a case file: mpiexec -n N python -m mpi4py mpi_run.py CASE.toml --out DIR, or python mpi_run.py for one rank.
+
+Exit codes: 0 the run ended and says how; 1 it failed, result.json says why; 2 bad input, nothing written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from decomp.config import Case, load
+from decomp.console import RoundTable, console_for, first_line, last_lines
+from decomp.engine import run
+from decomp.errors import InputError, RefusedError, TatonnementError
+from decomp.ranks import Ranks, find_ranks
+from decomp.stopping import RunStatus
+from decomp.trace import Result, write
+
+ENDED, FAILED, BAD_INPUT = 0, 1, 2
+
+
+def main(ranks: Ranks, arguments: list[str]) -> int:
+    """Run one case; returns the exit code, the same on every rank and not before all have come to it."""
+    try:
+        code = _main(ranks, arguments)
+    except SystemExit as ended:  # argparse has said what is wrong, or shown its help
+        code = ended.code if isinstance(ended.code, int) else FAILED
+    return int(ranks.agree(code))
+
+
+def _main(ranks: Ranks, arguments: list[str]) -> int:
+    root = ranks.rank == 0
+    alone = _launched_in_vain(ranks)
+    if alone:
+        sys.stderr.write(alone)
+        return BAD_INPUT
+    with contextlib.nullcontext() if root else _silence():
+        args = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO if root else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+    case, trouble = _load(args)
+    found = ranks.agree(_first(ranks.gather_objects(trouble)))
+    if found is not None or case is None:
+        return _refuse(root, *(found or (BAD_INPUT, "the case was not read")))
+
+    console = console_for()
+    if root and not args.quiet:
+        blocks = sum(len(c.prob) for c in case.problem.couplings)
+        console.print(first_line(case.title, blocks, ranks.size, case.rule_text), soft_wrap=True)
+    try:
+        result = run(
+            case.problem.subproblem,
+            case.problem.coordinator,
+            case.rule,
+            coupling=case.problem.couplings,
+            stop=case.stop,
+            limits=case.limits,
+            certificate=case.certificate,
+            ranks=ranks,
+            callbacks=() if args.quiet else (RoundTable(console, case.problem.labels),),
+        )
+    except RefusedError as error:
+        return _refuse(root, BAD_INPUT, f"refused: {error}")
+    if result is None:
+        return ENDED  # not the root: its code is the one that counts
+    files = _write(case, result, args.out)
+    for table in () if args.quiet else case.problem.tables(result):
+        console.print(table)
+    console.print(last_lines(result, files, args.out), soft_wrap=True)
+    return FAILED if result.status == RunStatus.FAILED else ENDED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mpi_run.py", description="Coordinate the units of a case file by prices.")
+    parser.add_argument("case", metavar="CASE.toml", help="the case file; docs/case_file.md describes it")
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="replace or add a value of the case file: --set rule.step.c2=0.5 (may be repeated)",
+    )
+    parser.add_argument("--rule", metavar="KIND|FILE.toml", help="replace the whole [rule] table")
+    parser.add_argument("--quiet", action="store_true", help="print only how the run ended")
+    return parser
+
+
+def _load(args: argparse.Namespace) -> tuple[Case | None, tuple[int, str] | None]:
+    """The case, or the exit code and the text that say what is wrong."""
+    if args.out.exists() and not args.out.is_dir():
+        return None, (BAD_INPUT, f"--out {args.out} is a file; give a folder, it is made if it does not exist")
+    try:
+        return load(args.case, args.set, args.rule), None
+    except InputError as error:
+        return None, (BAD_INPUT, str(error))
+    except TatonnementError as error:
+        return None, (FAILED, str(error))
+
+
+def _write(case: Case, result: Result, folder: Path) -> list[Path]:
+    files = write(result, folder, case=case.tables, extra=case.problem.summary(result))
+    return [*files, *case.problem.write(result, folder)]
+
+
+def _refuse(root: bool, code: int, text: str) -> int:
+    if root:
+        sys.stderr.write(text + "\n")
+    return code
+
+
+def _first(troubles: list[tuple[int, str] | None] | None) -> tuple[int, str] | None:
+    return next((t for t in troubles or () if t is not None), None)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Only the root speaks of a wrong command line."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
+
+
+def _launched_in_vain(ranks: Ranks) -> str:
+    """mpiexec has started several processes of which each believes to be alone: they would all do the same run."""
+    started = max(int(os.environ.get(name, "1")) for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"))
+    if ranks.size > 1 or started == 1:
+        return ""
+    return (
+        f"mpiexec started {started} processes, but this one finds itself alone: mpi4py is not installed, or was built "
+        "for another MPI than this mpiexec belongs to; see 'On a cluster' in README.md\n"
+    )
+
+
+if __name__ == "__main__":
+    everyone = find_ranks()
+    agreed = main(everyone, sys.argv[1:])
+    everyone.end()  # nobody leaves while the root still writes, and nobody's exit code may abort the others
+    sys.exit(agreed)
