@@ -1,0 +1,1 @@
+"""Compiled programs and the solves on them: warm linear programs, mixed-integer ones, quadratic penalties."""

@@ -1,0 +1,200 @@
+"""A linear program solved again and again: only costs, bounds and tangents change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import highspy
+import numpy as np
+
+from decomp.highs.program import Program
+from decomp.highs.scaling import Rows, Scaled
+from decomp.highs.tangents import Pool
+from decomp.messages import FloatArray, Status
+
+Options = Mapping[str, object]
+HISTORY_FREE: dict[str, object] = {
+    "output_flag": False,
+    "threads": 1,
+    "random_seed": 0,
+    "presolve": "off",
+    "solver": "simplex",
+    "simplex_scale_strategy": 0,
+    "primal_feasibility_tolerance": 1e-9,
+    "dual_feasibility_tolerance": 1e-9,
+}
+PRIMAL, DUAL = 4, 1  # values of simplex_strategy
+MODEL_STATUS = highspy.HighsModelStatus
+BASIC = highspy.HighsBasisStatus.kBasic
+STATUS_OF = {
+    MODEL_STATUS.kOptimal: Status.OPTIMAL,
+    MODEL_STATUS.kInfeasible: Status.INFEASIBLE,
+    MODEL_STATUS.kUnbounded: Status.UNBOUNDED,
+    MODEL_STATUS.kUnboundedOrInfeasible: Status.INFEASIBLE,
+    MODEL_STATUS.kTimeLimit: Status.LIMIT,
+    MODEL_STATUS.kIterationLimit: Status.LIMIT,
+    MODEL_STATUS.kSolutionLimit: Status.LIMIT,
+    MODEL_STATUS.kMemoryLimit: Status.LIMIT,
+    MODEL_STATUS.kInterrupt: Status.LIMIT,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """A simplex basis as HiGHS writes it: one status for each column, row and tangent."""
+
+    columns: list[highspy.HighsBasisStatus]
+    rows: list[highspy.HighsBasisStatus]
+
+    def with_tangents(self, count: int) -> Basis:
+        """The same basis after more tangents were added: they are basic."""
+        return replace(self, rows=[*self.rows, *[BASIC] * count])
+
+    def codes(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.array([int(s) for s in self.columns], np.int8), np.array([int(s) for s in self.rows], np.int8)
+
+    @classmethod
+    def from_codes(cls, columns: np.ndarray, rows: np.ndarray) -> Basis:
+        known = {int(s): s for s in highspy.HighsBasisStatus.__members__.values()}
+        return cls([known[int(c)] for c in columns], [known[int(r)] for r in rows])
+
+
+@dataclass(frozen=True, eq=False)
+class LinearAnswer:
+    """Point (n,), multipliers of rows (m,) and tangents (p,), basis; in the program's own units."""
+
+    status: Status
+    x: FloatArray
+    row_dual: FloatArray
+    pool_dual: FloatArray
+    basis: Basis | None
+
+
+class WarmLinear:
+    """One HiGHS object for one program. The answer is a function of the arguments of `solve`, of nothing else.
+
+    The object itself only saves work: the model is passed once, tangents are appended. Each solve clears what the
+    solver remembers and starts from the given basis. With `fresh_every` = k every k-th solve is done on a new object.
+    """
+
+    def __init__(self, program: Program, scaled: Scaled, options: Options, fresh_every: int = 0) -> None:
+        self.program, self.scaled, self.fresh_every = program, scaled, fresh_every
+        self.options = dict(options)
+        self.columns = np.arange(len(program.cost), dtype=np.int32)
+        self.solver: highspy.Highs | None = None
+        self.loaded = program.terms.no_tangents()
+        self.factor = np.zeros(0)
+        self.count = 0
+
+    def solve(
+        self,
+        cost: FloatArray,
+        lb: FloatArray,
+        ub: FloatArray,
+        pool: Pool,
+        basis: Basis | None,
+        strategy: int = PRIMAL,
+        options: Options | None = None,
+        time_limit_s: float | None = None,
+    ) -> LinearAnswer:
+        """min cost'x over the rows, the pool's tangents and lb <= x <= ub, from the given basis."""
+        solver = self._ready(pool)
+        column = self.scaled.column
+        solver.changeColsCost(len(column), self.columns, cost * column)
+        solver.changeColsBounds(len(column), self.columns, lb / column, ub / column)
+        answer = self._run(solver, basis, strategy, options or {}, time_limit_s)
+        if answer.status is Status.ERROR and basis is not None:
+            # a basis can be numerically bad for new costs; a cold start is the same on every machine and rank
+            answer = self._run(solver, None, DUAL, options or {}, time_limit_s)
+        return answer
+
+    def _run(
+        self,
+        solver: highspy.Highs,
+        basis: Basis | None,
+        strategy: int,
+        options: Options,
+        time_limit_s: float | None,
+    ) -> LinearAnswer:
+        solver.clearSolver()
+        set_options(solver, {"simplex_strategy": strategy, **self.options, **options})
+        if time_limit_s is not None:
+            solver.setOptionValue("time_limit", solver.getRunTime() + time_limit_s)
+        if basis is not None:
+            start = highspy.HighsBasis()
+            start.col_status, start.row_status, start.valid = basis.columns, basis.rows, True
+            solver.setBasis(start)
+        solver.run()
+        status = STATUS_OF.get(solver.getModelStatus(), Status.ERROR)
+        solution, m = solver.getSolution(), len(self.scaled.row)
+        if status is not Status.OPTIMAL or not solution.value_valid:
+            nothing = np.zeros(0)
+            return LinearAnswer(Status.ERROR if status is Status.OPTIMAL else status, nothing, nothing, nothing, None)
+        dual = np.array(solution.row_dual)
+        end = solver.getBasis()
+        return LinearAnswer(
+            status,
+            np.array(solution.col_value) * self.scaled.column,
+            dual[:m] * self.scaled.row,
+            dual[m:] * self.factor,
+            Basis(end.col_status, end.row_status),
+        )
+
+    def _ready(self, pool: Pool) -> highspy.Highs:
+        """A solver that holds the rows and exactly the pool's tangents, in order."""
+        self.count += 1
+        due = self.fresh_every > 0 and self.count % self.fresh_every == 0
+        if self.solver is None or due or not pool.starts_with(self.loaded):
+            self.solver = new_solver(self.options)
+            pass_rows(self.solver, self.scaled.rows, np.zeros(len(self.columns)))
+            self.loaded, self.factor = self.program.terms.no_tangents(), np.zeros(0)
+        if len(pool) > len(self.loaded):
+            rows, factor = self.scaled.tangent_rows(pool.only(slice(len(self.loaded), None)))
+            add_rows(self.solver, rows)
+            self.factor = np.concatenate([self.factor, factor])
+            self.loaded = pool
+        return self.solver
+
+
+def new_solver(options: Options) -> highspy.Highs:
+    """A HiGHS object with the options that make its answers repeatable, and the user's own."""
+    solver = highspy.Highs()
+    set_options(solver, {**HISTORY_FREE, **options})
+    return solver
+
+
+def set_options(solver: highspy.Highs, options: Options) -> None:
+    for name, value in options.items():
+        solver.setOptionValue(name, value)
+
+
+def pass_rows(
+    solver: highspy.Highs, rows: Rows, cost: FloatArray, lb: FloatArray | None = None, ub: FloatArray | None = None
+) -> highspy.HighsLp:
+    """Give the solver the rows; without bounds the columns are free. Returns what was passed."""
+    n = len(cost)
+    lp = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = n, len(rows.lo)
+    lp.col_cost_ = cost
+    lp.col_lower_ = np.full(n, -np.inf) if lb is None else lb
+    lp.col_upper_ = np.full(n, np.inf) if ub is None else ub
+    lp.row_lower_, lp.row_upper_ = rows.lo, rows.hi
+    columnwise = rows.A.tocsc()
+    columnwise.sort_indices()
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+    lp.a_matrix_.start_, lp.a_matrix_.index_ = columnwise.indptr, columnwise.indices
+    lp.a_matrix_.value_ = columnwise.data
+    solver.passModel(lp)
+    return lp
+
+
+def add_rows(solver: highspy.Highs, rows: Rows) -> None:
+    count, A = len(rows.lo), rows.A
+    solver.addRows(count, rows.lo, rows.hi, A.nnz, A.indptr[:-1].astype(np.int32), A.indices.astype(np.int32), A.data)
+
+
+def refused_options(options: Options) -> list[str]:
+    """Names of the options that HiGHS does not know, or whose value it refuses."""
+    solver = new_solver({})
+    return [name for name, value in options.items() if solver.setOptionValue(name, value) != highspy.HighsStatus.kOk]

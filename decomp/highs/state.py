@@ -1,0 +1,112 @@
+"""Settings of a compiled block, and what it remembers between two solves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from decomp.errors import InputError, Mistake
+from decomp.highs.linear import Basis
+from decomp.highs.tangents import Pool, Terms
+from decomp.messages import BoolArray, FloatArray
+from decomp.subproblem import Arrays
+
+
+@dataclass(frozen=True)
+class BlockSettings:
+    """How a block is solved.
+
+    tangent_tol     a convex term may be this far below its function, in units of the cost
+    tangent_rounds  most rounds of adding tangents within one solve; reaching it makes the answer FEASIBLE, not OPTIMAL
+    tangents_kept   tangents that did not hold in the last solve are thrown away beyond this number
+    mip_abs_gap     absolute gap of mixed-integer solves, in units of the cost
+    mip_rel_gap     relative gap of mixed-integer solves
+    milp            "fix": solve once, keep the integers, iterate on the continuous program, and look at the integers
+                    again when an exact answer is asked; "each_round": decide the integers in every solve
+    time_limit_s    of one solver call; None = none. An answer cut short by the clock is not repeatable
+    fresh_every     every k-th solve on a new solver object (0 = never); the answers are the same to the last bit
+    """
+
+    tangent_tol: float = 1e-5
+    tangent_rounds: int = 60
+    tangents_kept: int = 2000
+    mip_abs_gap: float = 1e-6
+    mip_rel_gap: float = 0.0
+    milp: Literal["fix", "each_round"] = "fix"
+    time_limit_s: float | None = None
+    fresh_every: int = 0
+
+    def __post_init__(self) -> None:
+        positive = ("tangent_tol", "tangent_rounds")
+        natural = ("mip_abs_gap", "mip_rel_gap", "fresh_every", "tangents_kept")
+        wrong = [(name, "must be above 0") for name in positive if not getattr(self, name) > 0]
+        wrong += [(name, "must not be negative") for name in natural if not getattr(self, name) >= 0]
+        if self.time_limit_s is not None and not self.time_limit_s > 0:
+            wrong.append(("time_limit_s", "must be above 0, or None for no limit"))
+        if self.milp not in ("fix", "each_round"):
+            wrong.append(("milp", "must be 'fix' or 'each_round'"))
+        if wrong:
+            raise InputError(
+                Mistake("BlockSettings", "block", name, f"{getattr(self, name)!r} {problem}") for name, problem in wrong
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Initial:
+    """Where offers are measured from, the answer at the initial price: raw offer (n_u,), point (n,) and its cost."""
+
+    offer: FloatArray
+    point: FloatArray
+    cost: float
+
+
+@dataclass(frozen=True, eq=False)
+class WarmState:
+    """All that a block's next answer depends on beside its data and the signal.
+
+    basis of the last continuous solve; pool of tangents in order; values of the integers; the initial schedule; which
+    entries the last signal called active (their frozen variables stay so in `evaluate`).
+    """
+
+    pool: Pool
+    basis: Basis | None = None
+    whole: FloatArray | None = None
+    initial: Initial | None = None
+    active: BoolArray | None = None
+
+    def arrays(self) -> Arrays:
+        """The state as plain arrays; what is absent has no entry."""
+        out: dict[str, np.ndarray] = {
+            "tangent_term": self.pool.term,
+            "tangent_slope": self.pool.slope,
+            "tangent_level": self.pool.level,
+        }
+        if self.basis is not None:
+            out["basis_columns"], out["basis_rows"] = self.basis.codes()
+        if self.whole is not None:
+            out["whole"] = self.whole
+        if self.active is not None:
+            out["active"] = self.active
+        if self.initial is not None:
+            out["initial_offer"], out["initial_point"] = self.initial.offer, self.initial.point
+            out["initial_cost"] = np.array([self.initial.cost])
+        return out
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, terms: Terms) -> WarmState:
+        """The state written by `arrays`."""
+        width = terms.column.shape[1]
+        slope = np.asarray(arrays["tangent_slope"], float).reshape(-1, width) if width else np.zeros((0, 0))
+        basis = Basis.from_codes(arrays["basis_columns"], arrays["basis_rows"]) if "basis_rows" in arrays else None
+        initial = None
+        if "initial_point" in arrays:
+            initial = Initial(arrays["initial_offer"], arrays["initial_point"], float(arrays["initial_cost"][0]))
+        return cls(
+            Pool(np.asarray(arrays["tangent_term"], np.int64), slope, np.asarray(arrays["tangent_level"], float)),
+            basis,
+            arrays.get("whole"),
+            initial,
+            arrays.get("active"),
+        )

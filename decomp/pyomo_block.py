@@ -1,0 +1,198 @@
+"""A block from a Pyomo model: the user writes build(), the rest is done here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import pyomo.environ as pyo
+
+from decomp.errors import InputError, Mistake
+from decomp.highs.any_solver import SolverBlock
+from decomp.highs.block import CompiledBlock
+from decomp.highs.compiler import columns, compile_model
+from decomp.highs.linear import Options, refused_options
+from decomp.highs.state import BlockSettings, Initial
+from decomp.highs.tangents import ConvexTerm
+from decomp.messages import FloatArray, IntArray, Response, Signal, Status
+from decomp.subproblem import Arrays, Subproblem
+
+__all__ = ["BlockSettings", "ConvexTerm", "Initial", "PyomoSubproblem"]
+
+
+class Backend(Protocol):
+    """What answers for the block: a compiled program, or any Pyomo solver. States go in and come out."""
+
+    def cold(self) -> Any: ...
+    def initial(self, state: Any) -> tuple[Initial | None, Any, str]: ...
+    def solve(self, signal: Signal, state: Any) -> tuple[Response, Any]: ...
+    def evaluate(self, y: FloatArray, state: Any) -> Response: ...
+    def arrays(self, state: Any) -> Arrays: ...
+    def from_arrays(self, arrays: Arrays) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class _Built:
+    """The model, its variables in point order and the backend that answers for it."""
+
+    model: pyo.ConcreteModel
+    columns: list[Any]
+    backend: Backend
+
+
+class PyomoSubproblem(Subproblem):
+    """One (unit, scenario) as a Pyomo model: min f(x) - <price, y> + penalty term, y = model.coupling.
+
+    A subclass writes `build()`. The model has `cost` (a linear or convex quadratic Expression), `coupling` (an indexed
+    Expression; its order is the order of the entries) and, where the coordinator must be told something that nobody
+    prices, `report` (an indexed Expression). The model is built and compiled when it is first needed.
+
+    weight          (n_u,) or one number: weights of the inner product; None = 1
+    solver          "highs" (compiled, warm, with bounds), or the name of any Pyomo solver ("ipopt", "pounce",
+                    "appsi_highs", or "module:name" where a module must be imported to register it): for NLP models, no
+                    bounds
+    solver_options  passed on to the solver
+    later_options   options from the second solve on; None = the same
+    settings        tolerances and the way integers are treated
+    """
+
+    abilities = frozenset({"penalty", "bound", "evaluate"})
+    initial_price: FloatArray | None = None
+
+    def __init__(
+        self,
+        *,
+        weight: FloatArray | float | None = None,
+        solver: str = "highs",
+        solver_options: Options | None = None,
+        later_options: Options | None = None,
+        settings: BlockSettings | None = None,
+    ) -> None:
+        self.weight = 1.0 if weight is None else weight
+        self.solver, self.settings = solver, settings or BlockSettings()
+        self.solver_options, self.later_options = solver_options, later_options
+        self._state: Any = None
+        if solver != "highs":
+            self.abilities = frozenset({"penalty", "evaluate"})  # type: ignore[misc]
+            return
+        wrong = refused_options({**(solver_options or {}), **(later_options or {})})
+        if wrong:
+            raise InputError(
+                Mistake(
+                    type(self).__name__, "solver_options", name, "HiGHS refuses it", "see the list of HiGHS options"
+                )
+                for name in wrong
+            )
+
+    # -- what a user writes --------------------------------------------------------------------------------------------
+
+    def build(self) -> pyo.ConcreteModel:
+        """The model with `cost`, `coupling` and optionally `report`."""
+        raise InputError(
+            [
+                Mistake(
+                    type(self).__name__, "class", "build", "it is not defined", "def build(self) -> pyo.ConcreteModel"
+                )
+            ]
+        )
+
+    def convex_terms(self, model: pyo.ConcreteModel) -> Sequence[ConvexTerm]:
+        """Terms epigraph >= function(variables), met by tangents to within settings.tangent_tol."""
+        return ()
+
+    def frozen(self, model: pyo.ConcreteModel) -> Mapping[int, Sequence[Any]]:
+        """Variables that keep their initial value while entry i is active in the signal. Needs `initial_price`."""
+        return {}
+
+    # -- the block -----------------------------------------------------------------------------------------------------
+
+    def solve(self, signal: Signal) -> Response:
+        built = self._try(signal)
+        if isinstance(built, Response):
+            return built
+        response, self._state = built.backend.solve(signal, self._warm(built))
+        return response
+
+    def evaluate(self, y: FloatArray) -> Response:
+        built = self._try(None)
+        if isinstance(built, Response):
+            return built
+        return built.backend.evaluate(np.asarray(y, float), self._warm(built))
+
+    def save(self) -> Arrays | None:
+        return None if self._state is None else self._built.backend.arrays(self._state)
+
+    def load(self, arrays: Arrays) -> None:
+        self._state = self._built.backend.from_arrays(arrays)
+
+    @property
+    def initial(self) -> Initial:
+        """The schedule offers are measured from: raw offer (n_u,), point and cost. Raises ValueError without one."""
+        built = self._built
+        initial, self._state, message = built.backend.initial(self._warm(built))
+        if initial is None:
+            raise ValueError(f"{type(self).__name__} has no initial schedule: {message or 'initial_price is None'}")
+        return initial
+
+    def value(self, point: FloatArray | None, component: Any) -> FloatArray:
+        """Values of a Var, Expression or Constraint body of the model (or its name) at a point, in component order."""
+        built = self._built
+        if point is None or len(point) != len(built.columns):
+            raise ValueError(f"a point of this block has {len(built.columns)} values, as in Response.point")
+        if isinstance(component, str):
+            name, component = component, built.model.find_component(component)
+            if component is None:
+                raise KeyError(f"the model has no component '{name}'")
+        for v, x in zip(built.columns, point, strict=True):
+            v.set_value(float(x), skip_validation=True)
+        parts = [component[i] for i in component] if component.is_indexed() else [component]
+        return np.array([pyo.value(p, exception=False) for p in parts], float)
+
+    # -- behind it -----------------------------------------------------------------------------------------------------
+
+    def _warm(self, built: _Built) -> Any:
+        return built.backend.cold() if self._state is None else self._state
+
+    def _try(self, signal: Signal | None) -> _Built | Response:
+        """The compiled block, or the answer that says why there is none."""
+        try:
+            return self._built
+        except InputError as error:
+            n = 0 if signal is None else len(signal.price)
+            return Response(np.full(n, np.nan), np.nan, status=Status.ERROR, message=str(error))
+
+    @cached_property
+    def _built(self) -> _Built:
+        name = type(self).__name__
+        model = self.build()
+        order = columns(model)
+        terms = tuple(self.convex_terms(model))
+        number = {id(v): j for j, v in enumerate(order)}
+        frozen: dict[int, IntArray] = {
+            i: np.array([number[id(v)] for v in variables if id(v) in number], np.int64)
+            for i, variables in self.frozen(model).items()
+        }
+        price = None if self.initial_price is None else np.asarray(self.initial_price, float)
+        if self.solver != "highs":
+            size = len(model.coupling) if hasattr(model, "coupling") else 0
+            backend: Backend = SolverBlock(
+                model, order, terms, self._weight(size), self.solver, initial_price=price, frozen=frozen,
+                first_options=self.solver_options, later_options=self.later_options, name=name,
+            )  # fmt: skip
+        else:
+            program = compile_model(model, terms, name)
+            backend = CompiledBlock(
+                program, self._weight(len(program.coupling_0)), self.settings, initial_price=price, frozen=frozen,
+                first_options=self.solver_options, later_options=self.later_options,
+            )  # fmt: skip
+        return _Built(model, order, backend)
+
+    def _weight(self, size: int) -> FloatArray:
+        weight = np.asarray(self.weight, float)
+        if weight.ndim and weight.shape != (size,):
+            problem = f"weight has {weight.size} values, model.coupling {size} entries"
+            raise InputError([Mistake(type(self).__name__, "block", "weight", problem, "give one for each entry")])
+        return np.broadcast_to(weight, (size,)).copy()
