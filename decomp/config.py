@@ -19,7 +19,7 @@ from decomp.engine import Limits
 from decomp.errors import InputError
 from decomp.layout import Layout
 from decomp.problem import Problem
-from decomp.registry import Registry
+from decomp.registry import NotFound, Registry
 from decomp.rules import RULES
 from decomp.rules.base import Setup, UpdateRule
 from decomp.settings import Book, Builder, Place, constants, find, from_dataclass, from_model, not_finite
@@ -165,7 +165,9 @@ def _criterion(registry: Registry, name: str, table: Any, folders: Sequence[Path
         return None
     if isinstance(found, type):
         if not dataclasses.is_dataclass(found):
-            return book.add(path, f"'{found.__name__}' is no dataclass", "decorate it with @dataclass(frozen=True)")
+            return book.add_of_table(
+                path, f"'{found.__name__}' is no dataclass", "decorate it with @dataclass(frozen=True)"
+            )
         return from_dataclass(found, table, path, book, {})
     values = constants(found, 1, table, path, book)
     return None if values is None else _with(found, values)
@@ -182,8 +184,10 @@ def _problem(tables: Mapping[str, Any], folder: Path, folders: Sequence[Path], b
         return None  # said already: [case] has no problem, or one that is no text
     known = {e.name: e.value for e in entry_points(group=PROBLEM_GROUP)}
     registry = Registry("problem", known, _no_problem)
-    cls = find(registry, {"kind": known.get(kind, kind)}, ("case", "problem"), book, folders)
-    if cls is None:
+    try:
+        cls = registry.find(known.get(kind, kind), folders)
+    except NotFound as error:
+        book.add(("case", "problem"), error.problem, error.remedy)
         return None
     own = {name: table for name, table in tables.items() if name not in ENGINE_TABLES}
     settings = from_model(cls.Settings, own, book, ENGINE_TABLES)

@@ -45,7 +45,7 @@ class Registry:
         module_name, _, name = kind.partition(":")
         module = _import(module_name, folders)
         if not hasattr(module, name):
-            public = [n for n in vars(module) if not n.startswith("_")]
+            public = [n for n, thing in vars(module).items() if getattr(thing, "__module__", "") == module.__name__]
             raise NotFound(
                 f"module '{module_name}' ({module.__file__}) has no '{name}'",
                 f"{did_you_mean(name, public)}it has {', '.join(public) or 'nothing'}",

@@ -35,8 +35,15 @@ class Book:
 
     def add(self, path: Place, problem: str, remedy: str = "") -> None:
         """Note a mistake at `path`, its last element being the key."""
-        origin = next((self.came_from[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.came_from), None)
         section, key = (path[:-1], path[-1:]) if len(path) > 1 else (path, ())
+        self._add(path, section, key, problem, remedy)
+
+    def add_of_table(self, path: Place, problem: str, remedy: str = "") -> None:
+        """Note a mistake that several keys of the table at `path` make together."""
+        self._add(path, path, (), problem, remedy)
+
+    def _add(self, path: Place, section: Place, key: Place, problem: str, remedy: str) -> None:
+        origin = next((self.came_from[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.came_from), None)
         self.mistakes.append(Mistake(origin or self.file, dotted(section), dotted(key), problem, remedy))
 
 
@@ -82,7 +89,7 @@ def from_dataclass(cls: type, table: Any, path: Place, book: Book, parts: Mappin
     try:
         return cls(**values)
     except ValueError as error:
-        return book.add(path, str(error))
+        return book.add_of_table(path, str(error))
 
 
 def constants(function: Callable[..., Any], given: int, table: Any, path: Place, book: Book) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from decomp.errors import InputError
+from decomp.errors import InputError, Mistake
 from decomp.settings import Book, Place
 
 
@@ -40,9 +40,9 @@ def override(tables: dict[str, Any], text: str, book: Book) -> None:
         keys = _keys_of(left)
         value = _value_of(right)
     except tomllib.TOMLDecodeError as error:
-        raise _only(
-            Book(origin), f"is not understood: {error}", "write --set table.key=VALUE with a TOML value"
-        ) from None
+        remedy = "write --set table.key=VALUE with a TOML value"
+        book.mistakes.append(Mistake(origin, "", "", f"is not understood: {error}", remedy))
+        return None
     node: Any = tables
     for n, key in enumerate(keys):
         here: Place = tuple(keys[: n + 1])
@@ -57,19 +57,23 @@ def override(tables: dict[str, Any], text: str, book: Book) -> None:
             step = key
         else:
             book.came_from[here[:-1]] = origin
-            return book.add(
-                here[:-1], "is not a table", f"replace it as a whole: --set {'.'.join(map(str, here[:-1]))}=..."
-            )
+            whole = ".".join(map(str, here[:-1]))
+            return book.add(here[:-1], "is not a table", f"replace it as a whole: --set {whole}=...")
         if last:
             node[step] = value
             book.came_from[here] = origin
         else:
-            node = node.setdefault(step, {}) if isinstance(node, dict) else node[step]
+            if isinstance(node, dict) and step not in node:
+                node[step] = {}
+                book.came_from[here] = origin
+            node = node[step]
     return None
 
 
 def _keys_of(left: str) -> list[Any]:
-    keys, node = [], tomllib.loads(f"{left} = 0") if "\n" not in left else {}
+    if "\n" in left:
+        raise tomllib.TOMLDecodeError("more than one line before '='")
+    keys, node = [], tomllib.loads(f"{left} = 0")
     while isinstance(node, dict) and node:
         key, node = next(iter(node.items()))
         keys.append(key)

@@ -65,7 +65,8 @@ class Market(Problem):
         where = (str(path), "market", "demand")
         if not path.exists():
             raise InputError([Mistake(*where, "does not exist", "paths start at the case file's folder")])
-        demand = np.array([float(row["demand"]) for row in csv.DictReader(path.open())])
+        with path.open() as file:
+            demand = np.array([float(row["demand"]) for row in csv.DictReader(file)])
         mistakes = []
         if len(demand) != settings.market.steps:
             text = f"has {len(demand)} rows for {settings.market.steps} steps"
