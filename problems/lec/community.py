@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
-from decomp.pyomo_block import PyomoSubproblem
 
 from decomp.highs.tangents import ConvexTerm
 from decomp.messages import Coupling, FloatArray, IntArray, Key, Response, Signal
+from decomp.pyomo_block import PyomoSubproblem
 from problems.lec.balances import add_balances
 from problems.lec.data import LecData
 from problems.lec.device import Series
@@ -31,15 +31,16 @@ class LocalEnergyCommunity(PyomoSubproblem):
     report  (2T,) net active import in kW of every step, then the reactive injection of the initial schedule in kvar
 
     Arguments
-        name      of the community; its model's components are shown under it
+        name      of the community
+        lec       its settings
         freeze_p  net active import of a step stays at its initial value while the coordinator has a need there
         options   of PyomoSubproblem
     """
 
-    def __init__(self, name: str, settings: LecSettings, data: LecData, *, freeze_p: bool, **options: Any) -> None:
-        self.name, self.settings, self.data, self.freeze_p = name, settings, data, freeze_p
+    def __init__(self, name: str, lec: LecSettings, data: LecData, /, *, freeze_p: bool, **options: Any) -> None:
+        self.name, self.lec, self.data, self.freeze_p = name, lec, data, freeze_p
         self._convex: list[ConvexTerm] = []
-        self._series: dict[str, pyo.Expression] = {}
+        self._labels: tuple[str, ...] = ()
         super().__init__(weight=np.full(data.n, data.dt_h), **options)
 
     @property
@@ -52,28 +53,21 @@ class LocalEnergyCommunity(PyomoSubproblem):
         model = pyo.ConcreteModel(name=self.name)
         model.device = pyo.Block()
         parts = {}
-        for name, device in self.settings.devices.items():
+        for name, device in self.lec.devices.items():
             block = pyo.Block()
             model.device.add_component(name, block)
             parts[name] = device.add(block, self.data)
-        exchange = add_balances(model, self.settings, self.data, list(parts.values()))
+        exchange = add_balances(model, self.lec, self.data, list(parts.values()))
         model.cost = pyo.Expression(expr=model.exchange_sek + sum(part.cost_sek for part in parts.values()))
         self._convex = [term for part in parts.values() for term in part.convex]
 
-        model.series = pyo.Block()
-        for (quantity, unit), values in exchange.items():
-            self._series[f"{quantity}_{unit}"] = _series(model.series, f"{quantity}_{unit}", values)
+        series = {f"{quantity}_{unit}": values for (quantity, unit), values in exchange.items()}
         for name, part in parts.items():
-            given: dict[tuple[str, str], Series | None] = {
-                ("p", "kw"): part.p_kw,
-                ("q", "kvar"): part.q_kvar,
-                ("heat", "kw"): part.heat_kw,
-                **part.states,
-            }
-            for (quantity, unit), values in given.items():
-                if values is not None:
-                    label = f"{quantity}_{name}_{unit}"
-                    self._series[label] = _series(model.series, label, values)
+            given: dict[tuple[str, str], Series | None] = {("p", "kw"): part.p_kw, ("q", "kvar"): part.q_kvar}
+            given |= {("heat", "kw"): part.heat_kw, **part.states}
+            series |= {f"{what}_{name}_{unit}": values for (what, unit), values in given.items() if values is not None}
+        self._labels = tuple(series)
+        model.series = pyo.Expression(self._labels, self.data.steps, rule=lambda _, label, k: series[label][k])
         return model
 
     def convex_terms(self, model: pyo.ConcreteModel) -> Sequence[ConvexTerm]:
@@ -96,25 +90,28 @@ class LocalEnergyCommunity(PyomoSubproblem):
         """
         if response.point is None:
             return {}
-        found: dict[str, FloatArray] = {}
-        for label, component in self._series.items():
-            found[label] = np.asarray(self.value(response.point, component), float)
+        found = self._series(response.point)
+        for label, values in self._series(self.initial.point).items():
             if label.startswith(("q_", "p_import")):
                 quantity, unit = label.rsplit("_", 1)
-                found[f"{quantity}_initial_{unit}"] = np.asarray(self.value(self.initial.point, component), float)
-        for name in self.settings.devices:
+                found[f"{quantity}_initial_{unit}"] = values
+        for name in self.lec.devices:
             p, q = found.get(f"p_{name}_kw"), found.get(f"q_{name}_kvar")
             if p is not None and q is not None:
                 apparent = np.hypot(p, q)
                 found[f"sin_phi_{name}"] = np.where(apparent > 1e-9, q / np.maximum(apparent, 1e-9), 0.0)
         return found
 
+    def _series(self, point: FloatArray) -> dict[str, FloatArray]:
+        values = self.value(point, "series").reshape(len(self._labels), self.data.n)
+        return dict(zip(self._labels, values, strict=True))
+
     def _told(self, response: Response) -> Response:
         """The response with the initial injection behind its report, and steps named by the clock in its message."""
         message = re.sub(r"\[(\d+)\]", lambda found: f"[{self.data.labels[int(found[1])]}]", response.message)
         if not response.status.has_point:
             return replace(response, message=message)
-        return replace(response, message=message, report=np.concatenate([response.report, self.initial.y]))
+        return replace(response, message=message, report=np.concatenate([response.report, self.initial.offer]))
 
 
 def coupling(
@@ -139,8 +136,3 @@ def q_capability_kvar(settings: LecSettings, data: LecData) -> tuple[FloatArray,
     limits = [device.q_capability_kvar(data) for device in settings.devices.values()]
     width = sum((high - low for low, high in limits), np.zeros(data.n))
     return -width, width
-
-
-def _series(block: pyo.Block, name: str, values: Sequence[Any]) -> pyo.Expression:
-    block.add_component(name, pyo.Expression(range(len(values)), rule=lambda _, k: values[k]))
-    return block.component(name)
