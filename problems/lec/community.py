@@ -39,14 +39,10 @@ class LocalEnergyCommunity(PyomoSubproblem):
 
     def __init__(self, name: str, lec: LecSettings, data: LecData, /, *, freeze_p: bool, **options: Any) -> None:
         self.name, self.lec, self.data, self.freeze_p = name, lec, data, freeze_p
+        self.initial_price = data.reactive_price_sek_per_kvarh
         self._convex: list[ConvexTerm] = []
         self._labels: tuple[str, ...] = ()
         super().__init__(weight=np.full(data.n, data.dt_h), **options)
-
-    @property
-    def initial_price(self) -> FloatArray:
-        """(T,) c^Q: the initial schedule is the answer to it."""
-        return self.data.reactive_price_sek_per_kvarh
 
     def build(self) -> pyo.ConcreteModel:
         """Eqs. (10)-(44): a Pyomo block for every device, and the balances between them."""
@@ -61,7 +57,7 @@ class LocalEnergyCommunity(PyomoSubproblem):
         model.cost = pyo.Expression(expr=model.exchange_sek + sum(part.cost_sek for part in parts.values()))
         self._convex = [term for part in parts.values() for term in part.convex]
 
-        series = {f"{quantity}_{unit}": values for (quantity, unit), values in exchange.items()}
+        series: dict[str, Series] = {f"{quantity}_{unit}": values for (quantity, unit), values in exchange.items()}
         for name, part in parts.items():
             given: dict[tuple[str, str], Series | None] = {("p", "kw"): part.p_kw, ("q", "kvar"): part.q_kvar}
             given |= {("heat", "kw"): part.heat_kw, **part.states}
@@ -92,7 +88,7 @@ class LocalEnergyCommunity(PyomoSubproblem):
             return {}
         found = self._series(response.point)
         for label, values in self._series(self.initial.point).items():
-            if label.startswith(("q_", "p_import")):
+            if label.startswith(("q_", "p_import")) and label != "q_load_kvar":
                 quantity, unit = label.rsplit("_", 1)
                 found[f"{quantity}_initial_{unit}"] = values
         for name in self.lec.devices:
