@@ -1,0 +1,167 @@
+"""Figures of a result folder, drawn from its files alone: voltages, signals by round, reactive schedules, convergence.
+
+3.5 in wide (a journal's column), colours of Okabe and Ito (safe for colour-blind readers), doubled by line styles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, MultipleLocator
+
+from problems.schedules import device_name, outside, reactive_by_device, worst_node
+
+COLUMN_IN = 3.5
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+GREY = "#9a9a9a"
+MARKERS = "os^vDX"
+HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "legend.fontsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.1,
+    "axes.grid": True,
+    "grid.linewidth": 0.3,
+    "grid.color": "#d0d0d0",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "savefig.dpi": 300,
+}
+
+
+def draw(folder: Path) -> tuple[Path, ...]:
+    """Draw every figure of a result folder into folder/figures; returns the files."""
+    out = folder / "figures"
+    out.mkdir(exist_ok=True)
+    schedules = {p.stem.removeprefix("schedule_"): pd.read_csv(p) for p in sorted(folder.glob("schedule_*.csv"))}
+    with mpl.rc_context(STYLE):
+        figures = {
+            "voltages": voltage_profile(pd.read_csv(folder / "voltages.csv", dtype={"bus": str})),
+            "signals": signals_by_round(pd.read_csv(folder / "prices.csv"), schedules),
+            "reactive_schedule": reactive_schedules(schedules),
+            "convergence": convergence(pd.read_csv(folder / "iterations.csv")),
+        }
+        paths = []
+        for name, figure in figures.items():
+            paths.append(out / f"{name}.png")
+            figure.savefig(paths[-1])
+    return tuple(paths)
+
+
+def voltage_profile(table: pd.DataFrame) -> Figure:
+    """Voltage of every bus over the horizon before and after, with the limits; buses that leave them are coloured.
+
+    Paper 1, Fig. 5. table: voltages.csv. Every scenario is a line of its own.
+    """
+    bad = dict.fromkeys(table.bus[outside(table, "v_before_pu") | outside(table, "v_after_pu")])
+    marked = {bus: COLOURS[i % 6] for i, bus in enumerate(bad)}
+    figure = Figure(figsize=(COLUMN_IN, 3.7), layout="constrained")
+    axes = figure.subplots(2, 1, sharex=True, sharey=True)
+    titles = ("Before: initial schedules", "After: final schedules")
+    for axis, column, title in zip(axes, ("v_before_pu", "v_after_pu"), titles, strict=True):
+        for (bus, _), rows in table.groupby(["bus", "scenario"], sort=False):
+            inside = bus not in marked
+            style = {"color": GREY, "lw": 0.6, "zorder": 2} if inside else {"color": marked[bus], "zorder": 3}
+            axis.plot(
+                rows.hour, rows[column], marker="" if inside else MARKERS[list(marked).index(bus) % 6], ms=2.5, **style
+            )
+        for limit in ("v_min_pu", "v_max_pu"):
+            axis.axhline(table[limit].iloc[0], color="black", ls="--", lw=0.8, zorder=4)
+        axis.set(ylabel="Voltage (pu)", title=title)
+    for i, (bus, colour) in enumerate(marked.items()):
+        axes[0].plot([], [], color=colour, marker=MARKERS[i % 6], ms=2.5, label=f"bus {bus}")
+    axes[0].plot([], [], color=GREY, lw=0.6, label="other buses" if marked else "buses")
+    axes[0].plot([], [], color="black", ls="--", lw=0.8, label="limits")
+    _hours(axes[-1], table.hour)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(marked) + 2)
+    return figure
+
+
+def signals_by_round(prices: pd.DataFrame, schedules: Mapping[str, pd.DataFrame]) -> Figure:
+    """Transactive signal by round of every unit at the hour where it ends furthest from where it began.
+
+    Paper 1, Fig. 6. prices: prices.csv; schedules: schedule_<unit>.csv by unit.
+    """
+    figure = Figure(figsize=(COLUMN_IN, 2.3), layout="constrained")
+    axis = figure.subplots()
+    for i, (unit, schedule) in enumerate(schedules.items()):
+        node, label = worst_node(schedule)
+        rows = prices[prices.node == node]
+        axis.plot(
+            rows["round"] + 1, rows.price, color=COLOURS[i % 6], marker=MARKERS[i % 6], ms=3, label=f"{unit}, {label}"
+        )
+    axis.set(xlabel="Round", ylabel="Transactive signal\n(SEK/kvarh)")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axis.legend()
+    return figure
+
+
+def reactive_schedules(schedules: Mapping[str, pd.DataFrame]) -> Figure:
+    """Reactive power of every device over the horizon, and what the devices gave in the initial schedule.
+
+    Paper 1, Figs. 7 and 8. schedules: schedule_<unit>.csv by unit; the first scenario is drawn.
+    """
+    figure = Figure(figsize=(COLUMN_IN, 0.5 + 1.6 * len(schedules)), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(len(schedules), 1, sharex=True))
+    kinds = list(dict.fromkeys(kind for s in schedules.values() for kind in reactive_by_device(s)))
+    for axis, (unit, schedule) in zip(axes, schedules.items(), strict=True):
+        schedule = schedule[schedule.scenario == schedule.scenario.iloc[0]]
+        final, initial = reactive_by_device(schedule), reactive_by_device(schedule, initial=True)
+        width = 0.8 * float(np.diff(schedule.hour).min()) if len(schedule) > 1 else 0.8
+        above, below = np.zeros(len(schedule)), np.zeros(len(schedule))
+        for kind, values in final.items():
+            i = kinds.index(kind)
+            axis.bar(
+                schedule.hour, values, width, bottom=np.where(values >= 0, above, below), color=COLOURS[i % 6],
+                hatch=HATCHES[i % 6], edgecolor="white", lw=0.2,
+            )  # fmt: skip
+            above, below = above + np.maximum(values, 0), below + np.minimum(values, 0)
+        axis.step(schedule.hour, sum(initial.values()), where="mid", color="black", lw=0.9)
+        axis.axhline(0, color="black", lw=0.4)
+        axis.set(ylabel="Reactive power (kvar)", title=unit)
+    for i, kind in enumerate(kinds):
+        axes[0].bar([], [], color=COLOURS[i % 6], hatch=HATCHES[i % 6], edgecolor="white", label=device_name(kind))
+    axes[0].plot([], [], color="black", lw=0.9, label="initial schedule")
+    _hours(axes[-1], next(iter(schedules.values())).hour)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def convergence(rows: pd.DataFrame) -> Figure:
+    """By round: mismatch of request and offers, violation of the limits, and the gap where there is one."""
+    panels = [("mismatch", "Mismatch\n(kvar)"), ("violation", "Violation\n(pu)")]
+    if rows.gap_coordination.notna().any():
+        panels.append(("gap_coordination", "Gap of\ncoordination (-)"))
+    figure = Figure(figsize=(COLUMN_IN, 0.4 + 1.1 * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), 1, sharex=True)
+    for i, (axis, (column, name)) in enumerate(zip(axes, panels, strict=True)):
+        values = _positive(rows[column])
+        axis.semilogy(rows["round"] + 1, values, color=COLOURS[i], marker=MARKERS[i], ms=3)
+        axis.set(ylabel=name)
+        if values.notna().any():  # whole decades, so that at least two powers of ten are written
+            axis.set_ylim(10 ** np.floor(np.log10(values.min()) - 0.1), 10 ** np.ceil(np.log10(values.max()) + 0.1))
+    axes[-1].set(xlabel="Round", xlim=(0.5, len(rows) + 0.5))
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    figure.align_ylabels(axes)
+    return figure
+
+
+def _positive(values: pd.Series) -> pd.Series:
+    """A logarithmic axis has no zero: what is zero to rounding is not drawn."""
+    return values.where(values > 1e-12)
+
+
+def _hours(axis: Axes, hour: pd.Series) -> None:
+    axis.set(xlabel="Hour of the day", xlim=(hour.min() - 0.6, hour.max() + 0.6))
+    axis.xaxis.set_major_locator(MultipleLocator(4 if hour.max() - hour.min() > 12 else 1))

@@ -1,0 +1,71 @@
+"""What the schedule files of a result folder say: reactive power by device, and what was traded.
+
+schedule_<unit>.csv has one row for each scenario and step: time (its beginning), label and hour (its name), node,
+need (the step is in t^Q), price, change of reactive power at the PCC, payment and cost, then every series of
+the unit's own solution: p_<device>_kw, q_<device>_kvar, q_<device>_initial_kvar, ...
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from decomp.messages import FloatArray
+
+NAMES = {"pv": "PV", "boiler_chp": "CHP", "smart_boiler": "smart boiler"}
+EXCHANGE = ("import", "load")  # series of the community itself, not of a device
+_REACTIVE = re.compile(r"^q_(?P<device>.+?)(?P<initial>_initial)?_kvar$")
+
+
+def device_name(kind: str) -> str:
+    """How a reader calls a device."""
+    return NAMES.get(kind, kind.replace("_", " "))
+
+
+def reactive_by_device(schedule: pd.DataFrame, *, initial: bool = False) -> dict[str, FloatArray]:
+    """Reactive power in kvar by kind of device, injected positive; pv1, pv2, ... are added up as pv."""
+    found: dict[str, FloatArray] = {}
+    for column in schedule.columns:
+        match = _REACTIVE.match(str(column))
+        if match and bool(match["initial"]) == initial and match["device"] not in EXCHANGE:
+            kind = re.sub(r"\d+$", "", match["device"])
+            found[kind] = found.get(kind, np.zeros(len(schedule))) + schedule[column].to_numpy(float)
+    return found
+
+
+def worst_node(schedule: pd.DataFrame) -> tuple[str, str]:
+    """Node and label of the step whose price ends furthest from neutral."""
+    row = (schedule.price_sek_per_kvarh - schedule.neutral_sek_per_kvarh).abs().idxmax()
+    return str(schedule.node[row]), str(schedule.label[row])
+
+
+def trades(schedules: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """What every unit sold in every step with a need: paper 1, Tables I and II.
+
+    Columns: unit, scenario, label, price_sek_per_kvarh, dq_kvar (change at the PCC), one dq_<device>_kvar for each kind
+    of device, payment_sek = price dq dt, cost_sek (what the change costs the devices in lost active power).
+    """
+    rows = []
+    for unit, schedule in schedules.items():
+        final, initial = reactive_by_device(schedule), reactive_by_device(schedule, initial=True)
+        columns = ["scenario", "label", "price_sek_per_kvarh", "dq_kvar", "payment_sek", "cost_sek"]
+        table = schedule[columns].assign(
+            unit=unit, **{f"dq_{kind}_kvar": values - initial[kind] for kind, values in final.items()}
+        )
+        rows.append(table[schedule.need])
+    joined = pd.concat(rows, ignore_index=True)
+    devices = [c for c in joined.columns if c.startswith("dq_") and c != "dq_kvar"]
+    order = ["unit", "scenario", "label", "price_sek_per_kvarh", "dq_kvar", *devices, "payment_sek", "cost_sek"]
+    return joined[order]
+
+
+def outside(voltages: pd.DataFrame, column: str, tolerance_pu: float = 1e-6) -> pd.Series:
+    """Which rows of voltages.csv lie outside their limits in `column`."""
+    below, above = (
+        voltages[column] < voltages.v_min_pu - tolerance_pu,
+        voltages[column] > voltages.v_max_pu + tolerance_pu,
+    )
+    return below | above

@@ -1,0 +1,169 @@
+"""The time axis of a case and the series that live on it, read from CSV files.
+
+Step k covers [start + k step, start + (k+1) step): time stamps are of the beginning, absolute (with an offset from
+UTC), so days of 23 and 25 hours and steps of 15 minutes are nothing special. `label = "end"` only changes the name by
+which a step is shown: 13:00-14:00 is then called 14:00.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from decomp.errors import InputError, Mistake
+from decomp.messages import FloatArray
+
+
+class TimeSettings(BaseModel):
+    """Table [time]: when the horizon begins, how long a step is, how many there are, and how a step is called."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    start: AwareDatetime
+    step_min: int = Field(gt=0)
+    steps: int = Field(gt=0)
+    label: Literal["begin", "end"] = "begin"
+
+
+class SeriesColumn(BaseModel):
+    """One series: a column of a CSV file that also has a column `time`; the file is relative to the case file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    file: str = Field(min_length=1)
+    column: str = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class TimeAxis:
+    """start + k step, k = 0 .. steps - 1."""
+
+    settings: TimeSettings
+
+    @property
+    def dt_h(self) -> float:
+        return self.settings.step_min / 60.0
+
+    @property
+    def step(self) -> timedelta:
+        return timedelta(minutes=self.settings.step_min)
+
+    @property
+    def begins(self) -> tuple[datetime, ...]:
+        return tuple(self.settings.start + k * self.step for k in range(self.settings.steps))
+
+    @property
+    def stamps(self) -> tuple[str, ...]:
+        """ISO stamps of the beginnings, as in the CSV files."""
+        return tuple(t.isoformat() for t in self.begins)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Unique names by which the steps are shown: ISO, to the minute, of the beginning or the end."""
+        shift = self.step if self.settings.label == "end" else timedelta(0)
+        return tuple((t + shift).isoformat(timespec="minutes") for t in self.begins)
+
+    @property
+    def hours(self) -> FloatArray:
+        """(T,) hour of the day by which each step is shown; the end of a day is 24, not 0. Grows over several days."""
+        shift = self.dt_h if self.settings.label == "end" else 0.0
+        first = self.settings.start.hour + self.settings.start.minute / 60.0
+        return first + shift + self.dt_h * np.arange(self.settings.steps)
+
+    def index(self, when: datetime) -> int | None:
+        """The step that begins at `when`, or None."""
+        k, rest = divmod(when - self.settings.start, self.step)
+        return k if not rest and 0 <= k < self.settings.steps else None
+
+
+def clock(name: str) -> str:
+    """'14:00' of the name of a step (`TimeAxis.names`)."""
+    return name[11:16]
+
+
+def read_series(
+    axis: TimeAxis, series: SeriesColumn, folder: Path, section: str, *, signed: bool = False
+) -> FloatArray:
+    """(T,) values of one column at the steps of the axis; rows outside the horizon are not used.
+
+    Raises InputError with file, section and column: no such file, not a CSV, no such column, time stamps without
+    offset, twice, missing or between the steps, values that are no finite numbers, or below zero and not `signed`.
+    """
+
+    def wrong(key: str, problem: str, remedy: str) -> InputError:
+        return InputError([Mistake(series.file, section, key, problem, remedy)])
+
+    table = read_csv(folder / series.file, series.file, section)
+    absent = [c for c in ("time", series.column) if c not in table.columns]
+    if absent:
+        raise wrong(absent[0], "no such column", f"the file has {', '.join(map(str, table.columns))}")
+    try:
+        when = [datetime.fromisoformat(str(t).strip()) for t in table["time"]]
+    except ValueError as error:
+        raise wrong("time", f"not a time stamp: {error}", "write 2021-04-14T13:00:00+02:00") from None
+    if any(t.tzinfo is None for t in when):
+        raise wrong("time", "time stamps without an offset from UTC", "write 2021-04-14T13:00:00+02:00")
+    begin, end = axis.settings.start, axis.settings.start + axis.settings.steps * axis.step
+    inside = [i for i, t in enumerate(when) if begin <= t < end]
+    rows = [(k, i) for i in inside if (k := axis.index(when[i])) is not None]
+    if len(rows) < len(inside):
+        raise wrong(
+            "time",
+            f"{len(inside) - len(rows)} rows lie between the steps of {axis.settings.step_min} min",
+            "resample the file or change time.step_min",
+        )
+    count = np.bincount([k for k, _ in rows], minlength=axis.settings.steps)
+    if np.any(count == 0):
+        raise wrong(
+            "time",
+            f"has {np.count_nonzero(count)} of the {axis.settings.steps} time steps; "
+            f"the first that is missing begins {axis.stamps[int(np.argmin(count))]}",
+            "add the rows or change time.start, time.step_min, time.steps",
+        )
+    if np.any(count > 1):
+        stamp = axis.stamps[int(np.argmax(count))]
+        raise wrong("time", f"{stamp} is there more than once", "keep one row for each time step")
+    numbers = pd.to_numeric(table[series.column], errors="coerce").to_numpy(np.float64)
+    values: FloatArray = numbers[[i for _, i in sorted(rows)]]
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise wrong(
+            series.column, f"{bad.size} values are not finite numbers, first at {axis.stamps[bad[0]]}", "fill them in"
+        )
+    below = np.flatnonzero(values < 0)
+    if below.size and not signed:
+        raise wrong(
+            series.column, f"{below.size} values are negative, first at {axis.stamps[below[0]]}", "this series is >= 0"
+        )
+    return values
+
+
+def read_csv(path: Path, file: str, section: str) -> pd.DataFrame:
+    """The table, all fields as text. Raises InputError: no such file, empty, binary, cut in the middle of a row."""
+
+    def wrong(problem: str, remedy: str) -> InputError:
+        return InputError([Mistake(file, section, "file", problem, remedy)])
+
+    if not path.is_file():
+        raise wrong("no such file", f"looked for {path}; file names are relative to the case file")
+    raw = path.read_bytes()
+    if not raw.strip():
+        raise wrong("the file is empty", "it needs a header line and one row for each time step")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise wrong("not a text file", "save it as CSV: UTF-8 text, comma-separated, with a header line")
+    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    if len({len(row) for row in rows}) > 1:
+        raise wrong(
+            "rows of unequal length", "the file may have been cut; every row needs as many fields as the header"
+        )
+    return pd.DataFrame(rows[1:], columns=rows[0])
