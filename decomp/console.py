@@ -12,6 +12,7 @@ from typing import IO
 from rich.console import Console
 from rich.text import Text
 
+from decomp.certificate import Certificate
 from decomp.trace import Result, Row, UnitPrice
 
 LOG_WIDTH = 160  # of tables where there is no terminal to ask; lines of rounds are never wrapped
@@ -102,15 +103,20 @@ def first_line(title: str, blocks: int, ranks: int, rule: str) -> str:
 def last_lines(result: Result, files: Sequence[Path], folder: Path) -> str:
     """How the run ended, what is proven, and where the files are."""
     lines = [f"{result.status} after {_count(len(result.rows), 'round')}: {result.reason}"]
+    certificate = result.certificate
     if result.objective is not None:
-        lines.append(f"cost {result.objective:.8g}{_proven(result)}")
+        lines.append(f"cost {result.objective:.8g}{_proven(certificate)}")
+    elif certificate is not None and certificate.upper_bound is not None:
+        # the offers themselves cannot be realised, what was asked for can
+        lines.append(
+            f"cost of the {certificate.recovered.removesuffix('s')}s {certificate.upper_bound:.8g}{_proven(certificate)}"
+        )
     names = ", ".join(str(f.relative_to(folder)) if f.is_relative_to(folder) else str(f) for f in files)
     lines.append(f"{folder}: {names}")
     return "\n".join(lines)
 
 
-def _proven(result: Result) -> str:
-    c = result.certificate
+def _proven(c: Certificate | None) -> str:
     if c is None or c.lower_bound is None:
         return ", no lower bound"
     gaps = [

@@ -1,0 +1,84 @@
+"""Who may import whom, read from the source."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAYERS = (
+    {"errors", "registry"},
+    {"messages", "layout", "settings"},
+    {"subproblem", "coordinator", "coordinators", "steps", "highs", "pyomo_block", "trace", "checkpoint", "problem"},
+    {"rules", "stopping", "certificate", "ranks", "fleet"},
+    {"engine"},
+    {"toml_file", "config", "console"},
+)
+LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
+ABOVE_PROBLEMS = {"ranks", "fleet", "engine", "rules"} | LAYERS[-1]
+
+
+def sources(*packages: str) -> list[Path]:
+    return [file for package in packages for file in sorted((ROOT / package).rglob("*.py"))]
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Full names of everything imported at run time, also inside functions; `if TYPE_CHECKING` is for types only."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the layer"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        yield from imports(node)
+
+
+def imported(file: Path) -> set[str]:
+    return set(imports(ast.parse(file.read_text())))
+
+
+def part(name: str) -> str:
+    """decomp.rules.base.State -> rules"""
+    return name.split(".")[1] if "." in name else ""
+
+
+def name_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("file", sources("decomp"), ids=name_of)
+def test_the_engine_is_layered_and_knows_no_problem(file):
+    names = imported(file)
+    assert not {n for n in names if n.split(".")[0] in ("problems", "benchmarks")}
+    own = part(name_of(file))
+    if own == "__init__":
+        return
+    assert own in LAYER, f"give decomp.{own} a layer in {Path(__file__).name}"
+    higher = {n for n in names if n.startswith("decomp.") and LAYER.get(part(n), 0) > LAYER[own]}
+    assert not higher, f"{name_of(file)} imports from a layer above its own"
+
+
+@pytest.mark.parametrize("file", sources("problems"), ids=name_of)
+def test_problems_do_not_know_how_they_are_run(file):
+    assert not {n for n in imported(file) if n.startswith("decomp.") and part(n) in ABOVE_PROBLEMS}
+
+
+def test_only_ranks_imports_mpi4py():
+    found = {
+        name_of(file)
+        for file in [*sources("decomp", "problems", "benchmarks"), ROOT / "mpi_run.py"]
+        if any(n.split(".")[0] == "mpi4py" for n in imported(file))
+    }
+    assert found == {"decomp.ranks"}
+
+
+def test_the_reader_of_imports_sees_them_all():
+    text = (
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import a\ndef f():\n    from b import c\nimport d.e\n"
+    )
+    assert set(imports(ast.parse(text))) == {"typing.TYPE_CHECKING", "b.c", "d.e"}
