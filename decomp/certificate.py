@@ -17,12 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from decomp.coordinator import Coordinator, Warm, answer_all, check_all, evaluate_all
+from decomp.coordinator import Coordinator, Reports, Warm, answer_all, check_all, evaluate_all
 from decomp.errors import BoundError
 from decomp.fleet import Fleet
 from decomp.layout import Answers, Signals
 from decomp.messages import Check, FloatArray, Query, Request
-from decomp.rules.base import State
+from decomp.rules.base import Candidate, State
+from decomp.trace import Round
 
 
 @dataclass(frozen=True)
@@ -89,107 +90,109 @@ class Realised:
     request: Request
 
 
-def certify(
-    fleet: Fleet,
-    coordinator: Coordinator,
-    state: State,
-    signals: Signals,
-    answers: Answers,
-    request: Request,
-    warm: tuple[Warm, ...],
-    abilities: frozenset[str],
-    bounds: bool,
-) -> Certificate:
-    """Recover a feasible point from the offers or the request, and prove a bound at the newest common price.
+class Certifier:
+    """Proves what can be proven of a round. Remembers the sweep at the neutral price, which rounds have in common."""
 
-    Raises BoundError when the bound lies above the cost of the recovered point of the same problem.
-    """
-    layout = state.setup.layout
-    point = _recover(fleet, coordinator, answers, request, "evaluate" in abilities)
-    center = layout.totals(layout.mean(point.answers.y))
-    reports = point.answers.reports()
-    lower = neutral = None
-    revised, bound_of = False, "exact"
-    # a penalised answer stands for another price than the one it saw: there the newest price bounds best
-    price = state if signals.target is not None else None
-    node_price = state.price if price is not None else _node_price(signals, state)
-    block_price = state.block_price() if price is not None else signals.price
-    if bounds and "bound" in abilities:
-        exact = Signals(layout, block_price, active=state.block_active(), exact=True, id=signals.id)
-        sweep = fleet.solve(exact, keep=False)
-        revised = bool(sweep.revised.any())
-        lower, bound_of = _bound(coordinator, sweep, node_price, center, reports, warm)
-        zero = Signals(layout, layout.to_blocks(layout.to_units(state.setup.neutral)), active=exact.active, exact=True)
-        neutral, _ = _bound(coordinator, fleet.solve(zero, keep=False), state.setup.neutral, center, reports, warm)
-    upper = point.cost if np.isfinite(point.cost) else None
-    if upper is not None and lower is not None and lower > upper + 1e-7 * (1 + abs(upper)):
-        raise BoundError(
-            f"lower bound {lower!r} lies above the cost {upper!r} of a feasible point of the same ({bound_of}) "
-            "problem: a block's or the coordinator's bound is not a bound"
+    def __init__(self, fleet: Fleet, coordinator: Coordinator, abilities: frozenset[str], bounds: bool) -> None:
+        self.fleet, self.coordinator = fleet, coordinator
+        self.evaluates, self.bounds = "evaluate" in abilities, bounds and "bound" in abilities
+        self._neutral: tuple[bytes, Answers] | None = None
+
+    def certify(
+        self, state: State, signals: Signals, said: Round, candidate: Candidate | None, warm: tuple[Warm, ...]
+    ) -> Certificate:
+        """Recover a feasible point and prove a bound at the newest common price.
+
+        state is the one after the round's update; signals and said are what was asked and answered. Raises BoundError
+        when the bound lies above the cost of the recovered point of the same problem.
+        """
+        layout = state.setup.layout
+        point = self._recover(said, candidate)
+        center, reports = layout.totals(layout.mean(point.answers.y)), point.answers.reports()
+        # a penalised answer stands for another price than the one it saw: there the newest price bounds best
+        penalised = signals.target is not None
+        node_price = state.price if penalised else said.node_price
+        lower = neutral = None
+        revised, bound_of = False, "exact"
+        if self.bounds:
+            sweep = self._sweep(state, signals, said)
+            revised = bool(sweep.revised.any())
+            lower, bound_of = self._bound(sweep, node_price, center, reports, warm)
+            neutral, _ = self._bound(self._neutral_sweep(state), state.setup.neutral, center, reports, warm)
+        upper = point.cost if np.isfinite(point.cost) else None
+        if upper is not None and lower is not None and lower > upper + 1e-7 * (1 + abs(upper)):
+            raise BoundError(
+                f"lower bound {lower!r} lies above the cost {upper!r} of a feasible point of the same ({bound_of}) "
+                "problem: a block's or the coordinator's bound is not a bound"
+            )
+        return Certificate(
+            upper_bound=upper,
+            lower_bound=lower,
+            neutral_bound=neutral,
+            bound_of=bound_of,
+            feasible=point.request.feasible,
+            revised=revised,
+            recovered=point.name,
+            answers=point.answers,
+            request=point.request,
+            check=check_all(self.coordinator, center, reports),
+            price=node_price,
+            w_sum=float(np.max(np.abs(layout.mean(state.w)), initial=0.0)),
         )
-    return Certificate(
-        upper_bound=upper,
-        lower_bound=lower,
-        neutral_bound=neutral,
-        bound_of=bound_of,
-        feasible=point.request.feasible,
-        revised=revised,
-        recovered=point.name,
-        answers=point.answers,
-        request=point.request,
-        check=check_all(coordinator, center, reports),
-        price=node_price,
-        w_sum=float(np.max(np.abs(layout.mean(state.w)), initial=0.0)),
-    )
 
+    def _sweep(self, state: State, signals: Signals, said: Round) -> Answers:
+        """Exact answers without penalty; the round's own where it asked for just that."""
+        if signals.exact and signals.target is None:
+            return said.answers
+        price = signals.price if signals.target is None else state.block_price()
+        exact = Signals(signals.layout, price, active=state.block_active(), exact=True, id=signals.id)
+        return self.fleet.solve(exact, keep=False)
 
-def _recover(fleet: Fleet, coordinator: Coordinator, answers: Answers, request: Request, evaluate: bool) -> Realised:
-    """The cheaper of two points: everybody at ybar, or everybody at what the coordinator asked for."""
-    layout = answers.layout
-    ybar = layout.mean(answers.y)
-    agreed = layout.to_blocks(ybar)
-    offers = answers if np.array_equal(agreed, answers.y) or not evaluate else fleet.evaluate(agreed, keep=False)
-    points = [_realise(coordinator, "offers", offers)]
-    mismatch = np.where(request.active, request.Z - layout.totals(ybar), 0.0)
-    if evaluate and np.any(mismatch != 0):
-        asked = ybar + layout.to_units(mismatch / np.maximum(layout.count, 1))
-        points.append(_realise(coordinator, "request", fleet.evaluate(layout.to_blocks(asked), keep=False)))
-    return min(points, key=lambda p: p.cost)
+    def _neutral_sweep(self, state: State) -> Answers:
+        """Exact answers to the neutral price; asked anew only when the rows with a need have changed.
 
+        An aside: integer decisions that suit the neutral price must not be taken up by the iteration.
+        """
+        layout, active = state.setup.layout, state.block_active()
+        if self._neutral is None or self._neutral[0] != active.tobytes():
+            price = layout.to_blocks(layout.to_units(state.setup.neutral))
+            signals = Signals(layout, price, active=active, exact=True)
+            self._neutral = (active.tobytes(), self.fleet.solve(signals, keep=False, aside=True))
+        return self._neutral[1]
 
-def _realise(coordinator: Coordinator, name: str, answers: Answers) -> Realised:
-    layout = answers.layout
-    ybar = layout.mean(answers.y)
-    spread = np.max(np.abs(layout.to_blocks(ybar) - answers.y), initial=0.0)
-    cost = answers.expected_cost()
-    if not np.isfinite(cost):
-        nothing = Request(layout.totals(np.zeros_like(ybar)), np.inf, np.ones(len(layout.count), bool), feasible=False)
-        return Realised(name, np.inf, answers, nothing)
-    request = evaluate_all(coordinator, layout.totals(ybar), answers.reports())
-    scale = 1e-9 * (1 + np.max(np.abs(ybar), initial=0.0))
-    return Realised(name, cost + request.cost if spread <= scale else np.inf, answers, request)
+    def _recover(self, said: Round, candidate: Candidate | None) -> Realised:
+        """The cheaper of two points: everybody at ybar, or everybody at what the rule or the request proposes."""
+        answers, layout = said.answers, said.answers.layout
+        ybar = layout.mean(answers.y)
+        agreed = layout.to_blocks(ybar)
+        if not np.array_equal(agreed, answers.y) and self.evaluates:
+            answers = self.fleet.evaluate(agreed, keep=False)
+        offers = self._realise("offers", answers)
+        if candidate is None:
+            mismatch = np.where(said.request.active, said.request.Z - layout.totals(ybar), 0.0)
+            candidate = Candidate(ybar + layout.to_units(mismatch / np.maximum(layout.count, 1)))
+        if not self.evaluates or np.array_equal(candidate.ybar, ybar):
+            return offers
+        asked = self.fleet.evaluate(layout.to_blocks(candidate.ybar), keep=False)
+        return min(offers, self._realise("request", asked), key=lambda p: p.cost)
 
+    def _realise(self, name: str, answers: Answers) -> Realised:
+        layout = answers.layout
+        ybar = layout.mean(answers.y)
+        spread = np.max(np.abs(layout.to_blocks(ybar) - answers.y), initial=0.0)
+        cost = answers.expected_cost()
+        if not np.isfinite(cost) or spread > 1e-9 * (1 + np.max(np.abs(ybar), initial=0.0)):
+            n = len(layout.count)
+            return Realised(name, np.inf, answers, Request(np.zeros(n), np.inf, np.ones(n, bool), feasible=False))
+        request = evaluate_all(self.coordinator, layout.totals(ybar), answers.reports())
+        return Realised(name, cost + request.cost, answers, request)
 
-def _bound(
-    coordinator: Coordinator,
-    sweep: Answers,
-    price: FloatArray,
-    center: FloatArray,
-    reports: dict,  # type: ignore[type-arg]
-    warm: tuple[Warm, ...],
-) -> tuple[float | None, str]:
-    query = Query(price, center, np.zeros_like(price), want_bound=True)
-    answer, _ = answer_all(coordinator, query, reports, warm)
-    blocks = sweep.expected_bound()
-    if answer.bound is None or np.isnan(blocks):
-        return None, answer.bound_of
-    return blocks + answer.bound, answer.bound_of
-
-
-def _node_price(signals: Signals, state: State) -> FloatArray:
-    """The node prices behind the signals of a round: what every unit's price is, less its agreement multipliers."""
-    layout = state.setup.layout
-    at = layout.node >= 0
-    price = state.price.copy()
-    price[layout.node[at]] = layout.mean(signals.price)[at]
-    return price
+    def _bound(
+        self, sweep: Answers, price: FloatArray, center: FloatArray, reports: Reports, warm: tuple[Warm, ...]
+    ) -> tuple[float | None, str]:
+        query = Query(price, center, np.zeros_like(price), want_bound=True)
+        answer, _ = answer_all(self.coordinator, query, reports, warm)
+        blocks = sweep.expected_bound()
+        if answer.bound is None or np.isnan(blocks):
+            return None, answer.bound_of
+        return blocks + answer.bound, answer.bound_of

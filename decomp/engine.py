@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from decomp.certificate import Certificate, CertificateSettings, certify
+from decomp.certificate import Certificate, CertificateSettings, Certifier
 from decomp.coordinator import Coordinator, Warm, answer_all, check_all, evaluate_all
 from decomp.coordinators import Nobody
 from decomp.errors import RefusedError, TatonnementError
@@ -17,7 +17,7 @@ from decomp.fleet import Fleet, Make
 from decomp.layout import Answers, Layout, Signals
 from decomp.messages import Coupling, FloatArray, Key, Request
 from decomp.ranks import Ranks, Serial
-from decomp.rules.base import Setup, State, UpdateRule
+from decomp.rules.base import Candidate, Setup, State, UpdateRule
 from decomp.stopping import Iterate, RunStatus, Stop, StoppingCriterion
 from decomp.subproblem import Subproblem
 from decomp.trace import Result, Round, Row, UnitPrice
@@ -47,6 +47,7 @@ class Step(NamedTuple):
     round: Round
     signals: tuple[Signals, ...]
     answers: tuple[Answers, ...]
+    candidate: Candidate | None
 
 
 def run(
@@ -108,9 +109,9 @@ def iterate(
     offers = state.setup.layout.totals(state.setup.layout.mean(answers[0].y))
     check = check_all(coordinator, offers, reports)
     request, warm = answer_all(coordinator, query, reports, warm)
-    after, _ = rule.update(k, state, answers, request)
+    after, candidate = rule.update(k, state, answers, request)
     said = Round(k, state.price, signals[0].price, answers[0], request, check)
-    return Step(after, warm, said, signals, answers)
+    return Step(after, warm, said, signals, answers, candidate)
 
 
 def _loop(
@@ -125,15 +126,13 @@ def _loop(
     recorder: _Recorder,
 ) -> None:
     warm: tuple[Warm, ...] = (None,) * len(coordinator.parts())
+    certifier = Certifier(fleet, coordinator, abilities, settings.bounds)
     for k in range(limits.max_rounds):
         step = iterate(k, fleet, coordinator, rule, state, warm)
         state, warm = step.state, step.warm
 
         def proof(step: Step = step) -> Certificate:
-            return certify(
-                fleet, coordinator, step.state, step.signals[0], step.answers[0], step.round.request, step.warm,
-                abilities, settings.bounds,
-            )  # fmt: skip
+            return certifier.certify(step.state, step.signals[0], step.round, step.candidate, step.warm)
 
         certificate = proof() if settings.every and (k + 1) % settings.every == 0 else None
         seen = _look(step, certificate, recorder.elapsed_s)

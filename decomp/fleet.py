@@ -63,12 +63,14 @@ class Fleet:
         self._raise_failures()
         return frozenset.intersection(*abilities) if abilities else frozenset()
 
-    def solve(self, signals: Signals, *, keep: bool = True) -> Answers:
+    def solve(self, signals: Signals, *, keep: bool = True, aside: bool = False) -> Answers:
         """Every block's answer to its signal. Raises BlockError naming the blocks without a point.
 
         keep = False: a sweep for a certificate; `detail` goes on speaking of the last kept answers.
+        aside: the blocks' warm states are put back afterwards, as if the question had not been asked.
         """
-        flags = (signals.target is not None) + 2 * (signals.active is not None) + 4 * signals.exact + 8 * keep
+        flags = (signals.target is not None) + 2 * (signals.active is not None) + 4 * signals.exact
+        flags += 8 * keep + 16 * aside
         self._header(SOLVE, flags, signals.id)
         columns = [signals.price]
         if signals.target is not None and signals.penalty is not None:
@@ -182,7 +184,10 @@ class Fleet:
         for b, n in zip(self._mine, sizes, strict=True):
             columns = flat[at : at + n * n_columns].reshape(n_columns, n)
             at += n * n_columns
+            before = self._blocks[int(b)].save() if flags & 16 else None
             response = self._one(int(b), op, columns, flags, question)
+            if before is not None:
+                self._blocks[int(b)].load(before)
             if flags & 8:
                 self._last[int(b)] = response
             rows.append(self._pack(int(b), response))
