@@ -52,7 +52,7 @@ class RoundTable:
 
     def _line(self, cells: Sequence[str], style: str) -> None:
         padded = (cell.rjust(c.wide) for cell, c in zip(cells, self._columns, strict=True))
-        text = Text("  ".join(padded), style=style if self.console.is_terminal else "")
+        text = Text("  ".join(padded), style=style)
         self.console.print(text, soft_wrap=True)
 
 
