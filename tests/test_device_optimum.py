@@ -14,7 +14,7 @@ def test_pv_gives_reactive_power_at_the_angle_of_the_price() -> None:
     own = settings(pv={"peak_kwp": 10.0, "inverter_kva": 20.0})
     found = solved(own, small(1, pv_pu=1.0, spot_sek_per_kwh=0.5), price=0.25)
     assert found["q_pv_kvar"] == pytest.approx(10.0 / sqrt(3.0), abs=0.02)
-    paid = 0.25 * found.dq[0]
+    paid = 0.25 * found["q_pv_kvar"][0]
     given_up, sold = 0.5 * (20.0 / sqrt(3.0) - 10.0), 0.5 * 10.0
     assert found.cost - paid == pytest.approx(given_up - sold - 0.25 * 10.0 / sqrt(3.0), abs=1e-5)
     assert found["sin_phi_pv"] == pytest.approx(0.5, abs=1e-3)
