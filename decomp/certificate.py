@@ -43,7 +43,8 @@ class Certificate:
     """What is proven of a point.
 
     upper_bound    cost of the recovered point, None if none could be realised
-    lower_bound    best proven bound of the problem named by bound_of; price (n,) is where it was found
+    lower_bound    best proven bound of the problem named by bound_of, found at bound_price (n,)
+    price          (n,) newest common price, the one that goes with the recovered point
     neutral_bound  the bound at the neutral price, LB0
     feasible       the coordinator's limits hold at the recovered point
     revised        an exact solve found better integer decisions: the run has not ended yet
@@ -62,6 +63,7 @@ class Certificate:
     request: Request
     check: Check
     price: FloatArray
+    bound_price: FloatArray
     w_sum: float
 
     @property
@@ -113,12 +115,14 @@ class Certifier:
         penalised = signals.target is not None
         node_price = state.price if penalised else said.node_price
         lower = neutral = None
-        revised, bound_of = False, "exact"
+        bound_price, revised, bound_of = node_price, False, "exact"
         if self.bounds:
             sweep = self._sweep(state, signals, said)
             revised = bool(sweep.revised.any())
             lower, bound_of = self._bound(sweep, node_price, center, reports, warm)
             neutral, _ = self._bound(self._neutral_sweep(state), state.setup.neutral, center, reports, warm)
+            if neutral is not None and (lower is None or neutral > lower):
+                lower, bound_price = neutral, state.setup.neutral
         upper = point.cost if np.isfinite(point.cost) else None
         if upper is not None and lower is not None and lower > upper + 1e-7 * (1 + abs(upper)):
             raise BoundError(
@@ -137,6 +141,7 @@ class Certifier:
             request=point.request,
             check=check_all(self.coordinator, center, reports),
             price=node_price,
+            bound_price=bound_price,
             w_sum=float(np.max(np.abs(layout.mean(state.w)), initial=0.0)),
         )
 

@@ -295,12 +295,13 @@ class _Recorder:
     def result(self, size: int) -> Result:
         """The final point: the recovered one if it is certified, else the offers of the last round."""
         stop, final, certificate = self.stop, self.final, self.certificate
-        answers, request, check = None, None, None
+        answers, request, check, price = None, None, None, None
         if final is not None:
-            answers, check = final.answers, final.check
+            answers, check, price = final.answers, final.check, final.node_price
             certified = stop.status in (RunStatus.CERTIFIED, RunStatus.CERTIFIED_LINEARISED)
             if certificate is not None and (certified or certificate.recovered == "offers"):
                 answers, request, check = certificate.answers, certificate.request, certificate.check
+                price = certificate.price if certified else price
                 if certified and certificate.recovered == "request":
                     self.fleet.evaluate(answers.y, keep=True)
             elif stop.status != RunStatus.FAILED:
@@ -318,6 +319,7 @@ class _Recorder:
             answers=answers,
             request=request,
             check=check,
+            price=price,
             certificate=certificate,
             details=self.fleet.detail() if final is not None and stop.status != RunStatus.FAILED else {},
             block_solves=self.fleet.block_solves,

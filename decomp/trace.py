@@ -74,7 +74,7 @@ class Result:
     prices   (rounds, n) node prices that were asked in each round
     initial, final  first and last round
     answers, request, check  the final point: the recovered one if it is certified, else the last offers; the request
-                    is the coordinator's evaluation of that point
+                    is the coordinator's evaluation of that point; price (n,) goes with it
     details  series of every block's own solution at the final point
     """
 
@@ -89,6 +89,7 @@ class Result:
     answers: Answers | None
     request: Request | None
     check: Check | None
+    price: FloatArray | None
     certificate: Certificate | None
     details: Mapping[Key, Mapping[str, FloatArray]] = field(default_factory=dict)
     block_solves: int = 0
@@ -172,13 +173,15 @@ def _prices(result: Result) -> Iterable[tuple[Any, ...]]:
 
 
 def _offers(result: Result) -> Iterable[tuple[Any, ...]]:
-    if result.answers is None or result.final is None:
+    if result.answers is None or result.final is None or result.price is None:
         return
     layout = result.layout
+    agreement = result.final.block_price - layout.to_blocks(layout.to_units(result.final.node_price))
+    shown = layout.to_blocks(layout.to_units(result.price)) + agreement
     for b, key in enumerate(layout.keys):
         coupling = next(c for c in layout.couplings if c.unit == key.unit)
         at = slice(layout.start[b], layout.start[b + 1])
-        price, y = result.final.block_price[at].tolist(), result.answers.y[at].tolist()
+        price, y = shown[at].tolist(), result.answers.y[at].tolist()
         for entry, row, p, q in zip(coupling.entries, coupling.node.tolist(), price, y, strict=True):
             yield key.unit, key.scenario, entry, result.coordinator.nodes[row] if row >= 0 else "", p, q
 
