@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from decomp.config import Case, load
-from decomp.console import RoundTable, console_for, first_line, last_lines
+from decomp.console import RoundTable, clock_where_enough, console_for, first_line, last_lines
 from decomp.engine import run
 from decomp.errors import InputError, RefusedError, TatonnementError
 from decomp.ranks import Ranks, find_ranks
@@ -52,6 +52,8 @@ def _main(ranks: Ranks, arguments: list[str]) -> int:
     if root and not args.quiet:
         blocks = sum(len(c.prob) for c in case.problem.couplings)
         console.print(first_line(case.title, blocks, ranks.size, case.rule_text), soft_wrap=True)
+    nodes = case.problem.coordinator.nodes if case.problem.coordinator else ()
+    rounds = RoundTable(console, case.problem.labels, clock_where_enough(nodes))
     try:
         result = run(
             case.problem.subproblem,
@@ -62,7 +64,7 @@ def _main(ranks: Ranks, arguments: list[str]) -> int:
             limits=case.limits,
             certificate=case.certificate,
             ranks=ranks,
-            callbacks=() if args.quiet else (RoundTable(console, case.problem.labels),),
+            callbacks=() if args.quiet else (rounds,),
         )
     except RefusedError as error:
         return _refuse(root, BAD_INPUT, f"refused: {error}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO
 
@@ -16,6 +18,7 @@ from decomp.certificate import Certificate
 from decomp.trace import Result, Row, UnitPrice
 
 LOG_WIDTH = 160  # of tables where there is no terminal to ask; lines of rounds are never wrapped
+STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d)?(?:[+-]\d\d:\d\d|Z)?")
 MOST_UNITS = 6  # price columns; with more units the one furthest from zero is shown
 
 
@@ -37,15 +40,17 @@ class RoundTable:
     """Callback of a run: writes the heads before the first row and one line for each row.
 
     labels  what the problem calls "worst", "mismatch", "price" and "cost", with units
+    short   makes names of nodes and entries fit for a column
     """
 
     console: Console
     labels: Mapping[str, str] = field(default_factory=dict)
+    short: Callable[[str], str] = str
     _columns: tuple[Column, ...] = ()
 
     def __call__(self, row: Row) -> None:
         if not self._columns:
-            self._columns = columns(row, self.labels)
+            self._columns = columns(row, self.labels, self.short)
             self._line([c.head for c in self._columns], "bold")
         # a violated limit is what the reader looks for
         self._line([c.text(row) for c in self._columns], "red" if row.violation > 0 else "")
@@ -56,17 +61,17 @@ class RoundTable:
         self.console.print(text, soft_wrap=True)
 
 
-def columns(first: Row, labels: Mapping[str, str]) -> tuple[Column, ...]:
+def columns(first: Row, labels: Mapping[str, str], short: Callable[[str], str]) -> tuple[Column, ...]:
     """The columns of a run whose first row is `first`; their widths fit it and stay."""
     price = labels.get("price", "price")
     if len(first.unit_prices) <= MOST_UNITS:
-        prices = [_of_unit(i, price, p) for i, p in enumerate(first.unit_prices)]
+        prices = [_of_unit(i, price, p, short) for i, p in enumerate(first.unit_prices)]
     else:
-        prices = [Column(f"largest {price}", 24, _largest)]
+        prices = [Column(f"largest {price}", 24, lambda row: short(_largest(row)))]
     return (
         Column("round", 5, lambda row: str(row.round)),
         Column(labels.get("worst", "worst"), 9, lambda row: f"{row.worst:.6g}" if math.isfinite(row.worst) else "-"),
-        Column("at", max(len(first.worst_at), 12), lambda row: row.worst_at or "-"),
+        Column("at", max(len(short(first.worst_at)), 12), lambda row: short(row.worst_at) or "-"),
         Column(labels.get("mismatch", "mismatch"), 9, lambda row: f"{row.mismatch:.3g}"),
         *prices,
         Column(labels.get("cost", "cost"), 11, lambda row: f"{row.cost:.8g}"),
@@ -74,17 +79,25 @@ def columns(first: Row, labels: Mapping[str, str]) -> tuple[Column, ...]:
     )
 
 
-def _of_unit(i: int, price: str, first: UnitPrice) -> Column:
+def _of_unit(i: int, price: str, first: UnitPrice, short: Callable[[str], str]) -> Column:
     def text(row: Row) -> str:
         p = row.unit_prices[i]
-        return f"{p.price:.5g} at {p.entry}"
+        return f"{p.price:.5g} at {short(p.entry)}"
 
-    return Column(f"{price} {first.unit}", len(first.entry) + 12, text)
+    return Column(f"{price} {first.unit}", len(short(first.entry)) + 12, text)
 
 
 def _largest(row: Row) -> str:
     p = max(row.unit_prices, key=lambda p: abs(p.price))
     return f"{p.price:.5g} at {p.unit} {p.entry}"
+
+
+def clock_where_enough(names: Sequence[str]) -> Callable[[str], str]:
+    """Cuts time stamps down to the clock if those in `names` span less than a day, so that the clock tells them apart."""
+    times = [datetime.fromisoformat(stamp) for name in names for stamp in STAMP.findall(name)]
+    if not times or max(times) - min(times) >= timedelta(days=1):
+        return str
+    return lambda text: STAMP.sub(lambda stamp: stamp[0][11:16], text)
 
 
 def console_for(stream: IO[str] | None = None) -> Console:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from decomp.console import RoundTable
+from decomp.console import RoundTable, clock_where_enough
 from decomp.ranks import Serial
 from decomp.trace import Row, UnitPrice
 
@@ -222,3 +222,14 @@ def test_of_many_units_the_largest_price_is_shown():
     line = shown(row(unit_prices=prices), terminal=False)[1]
     assert "-19 at u19 h0" in line
     assert "u18" not in line
+
+
+def test_the_clock_is_enough_within_a_day_and_not_beyond():
+    hours = [f"bus2@2021-04-{14 + h // 24}T{h % 24:02d}:00+02:00" for h in range(1, 26)]
+    assert clock_where_enough(hours[:24])("bus 7, 2021-04-14T17:00+02:00") == "bus 7, 17:00"
+    assert clock_where_enough(hours)(hours[0]) == hours[0]
+    assert clock_where_enough(["feeder"])("feeder") == "feeder"
+    table = RoundTable(Console(file=(stream := io.StringIO()), width=60), {}, clock_where_enough(hours[:24]))
+    table(row(worst_at="bus 7, 2021-04-14T17:00+02:00", unit_prices=(UnitPrice("LEC1", hours[3], 0.5),)))
+    assert "bus 7, 17:00" in stream.getvalue()
+    assert "0.5 at bus2@04:00" in stream.getvalue()
