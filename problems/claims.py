@@ -1,8 +1,8 @@
 """The claims of paper 1 beside what our runs show: python -m problems.claims RESULT [RESULT ...] [--markdown].
 
 RESULT is a result folder. One table for voltage reduction (section IV.A), one for voltage rise (IV.B), a column for
-each folder. Verdicts: "holds", "differs", and "by construction" where the case was fitted or chosen so that it must come
-out: such rows are no evidence.
+each folder. Verdicts: "holds", "differs", and "by construction" where the case was fitted or chosen so that it must
+come out: such rows are no evidence.
 """
 
 from __future__ import annotations

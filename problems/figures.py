@@ -11,8 +11,11 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from problems.schedules import device_name, outside, reactive_by_device, worst_node
@@ -78,7 +81,13 @@ def voltage_profile(table: pd.DataFrame) -> Figure:
             )
         for limit in ("v_min_pu", "v_max_pu"):
             axis.axhline(table[limit].iloc[0], color="black", ls="--", lw=0.8, zorder=4)
+        for row in table[table.bus.isin(marked) & outside(table, "v_before_pu")].itertuples():
+            value = getattr(row, column)
+            axis.annotate(
+                f"{value:.5f}", (row.hour, value), xytext=(3, 0), textcoords="offset points", fontsize=6, va="center"
+            )
         axis.set(ylabel="Voltage (pu)", title=title)
+    axes[0].set_ylim(_voltage_range(table))
     for i, (bus, colour) in enumerate(marked.items()):
         axes[0].plot([], [], color=colour, marker=MARKERS[i % 6], ms=2.5, label=f"bus {bus}")
     axes[0].plot([], [], color=GREY, lw=0.6, label="other buses" if marked else "buses")
@@ -86,6 +95,17 @@ def voltage_profile(table: pd.DataFrame) -> Figure:
     _hours(axes[-1], table.hour)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(marked) + 2)
     return figure
+
+
+def _voltage_range(table: pd.DataFrame) -> tuple[float, float]:
+    """What the voltages cover, with the limits that are near enough to matter."""
+    seen = table[["v_before_pu", "v_after_pu"]].to_numpy()
+    ends = [seen.min(), seen.max()]
+    ends += [
+        limit for limit in (table.v_min_pu.iloc[0], table.v_max_pu.iloc[0]) if ends[0] - 0.02 < limit < ends[1] + 0.02
+    ]
+    margin = 0.06 * (max(ends) - min(ends))
+    return min(ends) - margin, max(ends) + margin
 
 
 def signals_by_round(prices: pd.DataFrame, schedules: Mapping[str, pd.DataFrame]) -> Figure:
@@ -130,18 +150,21 @@ def reactive_schedules(schedules: Mapping[str, pd.DataFrame]) -> Figure:
         axis.step(schedule.hour, sum(initial.values()), where="mid", color="black", lw=0.9)
         axis.axhline(0, color="black", lw=0.4)
         axis.set(ylabel="Reactive power (kvar)", title=unit)
-    for i, kind in enumerate(kinds):
-        axes[0].bar([], [], color=COLOURS[i % 6], hatch=HATCHES[i % 6], edgecolor="white", label=device_name(kind))
-    axes[0].plot([], [], color="black", lw=0.9, label="initial schedule")
+    handles: list[Artist] = [
+        Patch(facecolor=COLOURS[i % 6], hatch=HATCHES[i % 6], edgecolor="white", label=device_name(kind))
+        for i, kind in enumerate(kinds)
+    ]
+    handles.append(Line2D([], [], color="black", lw=0.9, label="initial schedule"))
     _hours(axes[-1], next(iter(schedules.values())).hour)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=1.0, handlelength=1.5)
+    figure.align_ylabels(axes)
     return figure
 
 
 def convergence(rows: pd.DataFrame) -> Figure:
     """By round: mismatch of request and offers, violation of the limits, and the gap where there is one."""
     panels = [("mismatch", "Mismatch\n(kvar)"), ("violation", "Violation\n(pu)")]
-    if rows.gap_coordination.notna().any():
+    if rows.gap_coordination.notna().sum() > 1:
         panels.append(("gap_coordination", "Gap of\ncoordination (-)"))
     figure = Figure(figsize=(COLUMN_IN, 0.4 + 1.1 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True)
