@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from decomp.highs.bounds import dual_bound
 from decomp.highs.explain import explain_infeasible, explain_unbounded
-from decomp.highs.linear import DUAL, PRIMAL, Options, WarmLinear
+from decomp.highs.linear import BASIC, DUAL, PRIMAL, Options, WarmLinear
 from decomp.highs.mixed import solve_mixed
 from decomp.highs.program import Program
 from decomp.highs.quadratic import solve_quadratic
@@ -44,6 +45,7 @@ class Outcome:
     x: FloatArray
     bound: float | None
     state: WarmState
+    pool_dual: FloatArray = field(default_factory=lambda: np.zeros(0))
     message: str = ""
 
 
@@ -74,7 +76,8 @@ class CompiledBlock:
 
     def cold(self) -> WarmState:
         """The state before the first solve."""
-        return WarmState(self.program.terms.first_tangents(self.program.lb, self.program.ub))
+        pool = self.program.terms.first_tangents(self.program.lb, self.program.ub)
+        return WarmState(pool, np.zeros(len(pool), np.int64))
 
     def arrays(self, state: WarmState) -> Arrays:
         return state.arrays()
@@ -195,33 +198,31 @@ class CompiledBlock:
         bound = after.bound
         if after.status.has_point and self._value(question, after) < self._value(question, before) - self._worth_it():
             return after
-        kept = replace(after.state, whole=before.state.whole, basis=before.state.basis, pool=before.state.pool)
-        return replace(before, state=kept, bound=bound)
+        return replace(before, bound=bound)
 
     def _decided(self, question: Question, state: WarmState) -> Outcome:
         """Integers from a mixed-integer solve (without penalty), then the continuous program with them fixed."""
         options = self.first_options if state.basis is None else self.later_options
         s, weight = self.settings, self.program.term_weight
-        pool, bound, settled = state.pool, None, False
+        bound, settled = None, False
         answer = None
         for _ in range(s.tangent_rounds):
             answer = solve_mixed(
-                self.program, self.scaled, question.cost, question.lb, question.ub, pool, s.mip_abs_gap, s.mip_rel_gap,
+                self.program, self.scaled, question.cost, question.lb, question.ub, state.pool, s.mip_abs_gap, s.mip_rel_gap,
                 options, s.time_limit_s,
             )  # fmt: skip
             if not answer.status.has_point:
-                return self._explained(answer.status, question, replace(state, pool=pool))
+                return self._explained(answer.status, question, state)
             if answer.bound is not None:
                 bound = answer.bound if bound is None else max(bound, answer.bound)
             violated = self.program.terms.violated(answer.x, weight, s.tangent_tol)
             if not len(violated):
                 settled = True
                 break
-            pool = pool.plus(self.program.terms.tangents(answer.x, violated))
+            state = state.with_tangents(self.program.terms.tangents(answer.x, violated))
         assert answer is not None
         whole = answer.x[self.program.integer]
-        basis = None if state.basis is None else state.basis.with_tangents(len(pool) - len(state.pool))
-        outcome = self._continuous(question, replace(state, pool=pool, whole=whole, basis=basis))
+        outcome = self._continuous(question, replace(state, whole=whole))
         if question.stiffness is not None or bound is None:
             return replace(outcome, bound=None)
         status = max(outcome.status, answer.status) if outcome.status.has_point else outcome.status
@@ -248,12 +249,29 @@ class CompiledBlock:
             state = step.state
             violated = self.program.terms.violated(step.x, weight, self.settings.tangent_tol)
             if not len(violated):
-                return step
+                return replace(step, state=self._tidied(step.state, step.pool_dual))
             more = self.program.terms.tangents(step.x, violated)
-            basis = None if state.basis is None else state.basis.with_tangents(len(more))
-            state = replace(state, pool=state.pool.plus(more), basis=basis)
+            state = state.with_tangents(more)
             strategy = DUAL  # a cut leaves the basis dual feasible
         return replace(step, status=Status.FEASIBLE, message=TANGENT_TEXT)
+
+    def _tidied(self, state: WarmState, pool_dual: FloatArray) -> WarmState:
+        """The state one solve later; where the pool has outgrown its terms, without the tangents idle for longest.
+
+        They go when there are twice as many as are to stay, so that the solver's rows are seldom written anew. A tangent
+        that the basis holds stays, or it would be no basis.
+        """
+        idle = np.where(pool_dual > 0, 0, state.idle + 1)
+        most = math.ceil(self.settings.tangents_per_term * len(self.program.terms))
+        state = replace(state, idle=idle)
+        if state.basis is None or len(state.pool) <= 2 * most:
+            return state
+        m = len(self.program.row_names)
+        held = state.basis.codes()[1][m:] != int(BASIC)
+        newest_first = np.arange(len(idle), 0, -1)
+        keep = held.copy()
+        keep[np.lexsort((newest_first, idle, ~held))[:most]] = True
+        return replace(state, pool=state.pool.only(keep), idle=idle[keep], basis=state.basis.keeping(m, keep))
 
     def _linear_step(self, q: Question, state: WarmState, strategy: int) -> Outcome:
         options = self.first_options if state.basis is None else self.later_options
@@ -265,7 +283,7 @@ class CompiledBlock:
         bound = dual_bound(
             self.program, q.cost, q.constant, q.lb, q.ub, a.x, a.row_dual, state.pool, a.pool_dual
         )  # fmt: skip
-        return Outcome(a.status, a.x, bound, replace(state, basis=a.basis))
+        return Outcome(a.status, a.x, bound, replace(state, basis=a.basis), a.pool_dual)
 
     def _curved_step(self, q: Question, state: WarmState) -> Outcome:
         a = solve_quadratic(
@@ -276,7 +294,7 @@ class CompiledBlock:
             bound = dual_bound(
                 self.program, q.cost, q.constant, q.lb, q.ub, a.x, a.row_dual, state.pool, a.pool_dual
             )  # fmt: skip
-        return Outcome(a.status, a.x, bound, state)
+        return Outcome(a.status, a.x, bound, state, a.pool_dual)
 
     # -- from solves to an answer --------------------------------------------------------------------------------------
 
@@ -314,7 +332,7 @@ class CompiledBlock:
             text = explain_unbounded(self.program, question.cost, question.lb, question.ub, state.pool)
         else:
             text = LIMIT_TEXT if status is Status.LIMIT else ERROR_TEXT
-        return Outcome(status, np.zeros(0), None, state, text)
+        return Outcome(status, np.zeros(0), None, state, message=text)
 
     def _failed(self, status: Status, message: str, signal: Signal | None, begin: float) -> Response:
         return Response(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import highspy
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from decomp.highs.program import Program
 from decomp.highs.scaling import Rows, Scaled
 from decomp.highs.tangents import Pool
-from decomp.messages import FloatArray, Status
+from decomp.messages import BoolArray, FloatArray, Status
 
 Options = Mapping[str, object]
 HISTORY_FREE: dict[str, object] = {
@@ -21,6 +21,7 @@ HISTORY_FREE: dict[str, object] = {
     "presolve": "off",
     "solver": "simplex",
     "simplex_scale_strategy": 0,
+    "simplex_dual_edge_weight_strategy": 1,  # the default computes exact weights at every warm start
     "primal_feasibility_tolerance": 1e-9,
     "dual_feasibility_tolerance": 1e-9,
 }
@@ -42,22 +43,36 @@ STATUS_OF = {
 
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """A simplex basis as HiGHS writes it: one status for each column, row and tangent."""
+    """A simplex basis: one status for each column, row and tangent. Kept as HiGHS gave it, for lists are slow."""
 
-    columns: list[highspy.HighsBasisStatus]
-    rows: list[highspy.HighsBasisStatus]
+    held: highspy.HighsBasis
 
     def with_tangents(self, count: int) -> Basis:
         """The same basis after more tangents were added: they are basic."""
-        return replace(self, rows=[*self.rows, *[BASIC] * count])
+        return Basis.of(self.held.col_status, [*self.held.row_status, *[BASIC] * count])
+
+    def keeping(self, first: int, keep: BoolArray) -> Basis:
+        """The same basis when, of the rows from `first` on, only some are kept; the others were basic."""
+        rows = self.held.row_status
+        return Basis.of(
+            self.held.col_status, [*rows[:first], *(s for s, k in zip(rows[first:], keep, strict=True) if k)]
+        )
 
     def codes(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.array([int(s) for s in self.columns], np.int8), np.array([int(s) for s in self.rows], np.int8)
+        """HiGHS's number of each status, columns and rows."""
+        columns, rows = self.held.col_status, self.held.row_status
+        return np.array([int(s) for s in columns], np.int8), np.array([int(s) for s in rows], np.int8)
 
     @classmethod
     def from_codes(cls, columns: np.ndarray, rows: np.ndarray) -> Basis:
         known = {int(s): s for s in highspy.HighsBasisStatus.__members__.values()}
-        return cls([known[int(c)] for c in columns], [known[int(r)] for r in rows])
+        return cls.of([known[int(c)] for c in columns], [known[int(r)] for r in rows])
+
+    @classmethod
+    def of(cls, columns: list[highspy.HighsBasisStatus], rows: list[highspy.HighsBasisStatus]) -> Basis:
+        held = highspy.HighsBasis()
+        held.col_status, held.row_status, held.valid = columns, rows, True
+        return cls(held)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +137,7 @@ class WarmLinear:
         if time_limit_s is not None:
             solver.setOptionValue("time_limit", solver.getRunTime() + time_limit_s)
         if basis is not None:
-            start = highspy.HighsBasis()
-            start.col_status, start.row_status, start.valid = basis.columns, basis.rows, True
-            solver.setBasis(start)
+            solver.setBasis(basis.held)
         solver.run()
         status = STATUS_OF.get(solver.getModelStatus(), Status.ERROR)
         solution, m = solver.getSolution(), len(self.scaled.row)
@@ -132,13 +145,12 @@ class WarmLinear:
             nothing = np.zeros(0)
             return LinearAnswer(Status.ERROR if status is Status.OPTIMAL else status, nothing, nothing, nothing, None)
         dual = np.array(solution.row_dual)
-        end = solver.getBasis()
         return LinearAnswer(
             status,
             np.array(solution.col_value) * self.scaled.column,
             dual[:m] * self.scaled.row,
             dual[m:] * self.factor,
-            Basis(end.col_status, end.row_status),
+            Basis(solver.getBasis()),
         )
 
     def _ready(self, pool: Pool) -> highspy.Highs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from decomp.errors import InputError, Mistake
 from decomp.highs.linear import Basis
 from decomp.highs.tangents import Pool, Terms
-from decomp.messages import BoolArray, FloatArray
+from decomp.messages import BoolArray, FloatArray, IntArray
 from decomp.subproblem import Arrays
 
 
@@ -20,7 +20,7 @@ class BlockSettings:
 
     tangent_tol     a convex term may be this far below its function, in units of the cost
     tangent_rounds  most rounds of adding tangents within one solve; reaching it makes the answer FEASIBLE, not OPTIMAL
-    tangents_kept   tangents that did not hold in the last solve are thrown away beyond this number
+    tangents_per_term  so many are kept on average; beyond twice as many those idle for longest are thrown away
     mip_abs_gap     absolute gap of mixed-integer solves, in units of the cost
     mip_rel_gap     relative gap of mixed-integer solves
     milp            "fix": solve once, keep the integers, iterate on the continuous program, and look at the integers
@@ -31,7 +31,7 @@ class BlockSettings:
 
     tangent_tol: float = 1e-5
     tangent_rounds: int = 60
-    tangents_kept: int = 2000
+    tangents_per_term: float = 12.0
     mip_abs_gap: float = 1e-6
     mip_rel_gap: float = 0.0
     milp: Literal["fix", "each_round"] = "fix"
@@ -40,7 +40,7 @@ class BlockSettings:
 
     def __post_init__(self) -> None:
         positive = ("tangent_tol", "tangent_rounds")
-        natural = ("mip_abs_gap", "mip_rel_gap", "fresh_every", "tangents_kept")
+        natural = ("mip_abs_gap", "mip_rel_gap", "fresh_every", "tangents_per_term")
         wrong = [(name, "must be above 0") for name in positive if not getattr(self, name) > 0]
         wrong += [(name, "must not be negative") for name in natural if not getattr(self, name) >= 0]
         if self.time_limit_s is not None and not self.time_limit_s > 0:
@@ -66,15 +66,23 @@ class Initial:
 class WarmState:
     """All that a block's next answer depends on beside its data and the signal.
 
-    basis of the last continuous solve; pool of tangents in order; values of the integers; the initial schedule; which
+    pool of tangents in order, and for how many solves each has been idle; basis of the last continuous solve; values of
+    the integers; the initial schedule; which
     entries the last signal called active (their frozen variables stay so in `evaluate`).
     """
 
     pool: Pool
+    idle: IntArray
     basis: Basis | None = None
     whole: FloatArray | None = None
     initial: Initial | None = None
     active: BoolArray | None = None
+
+    def with_tangents(self, more: Pool) -> WarmState:
+        """The state with more tangents at the end of its pool."""
+        basis = None if self.basis is None else self.basis.with_tangents(len(more))
+        idle = np.append(self.idle, np.zeros(len(more), np.int64))
+        return replace(self, pool=self.pool.plus(more), idle=idle, basis=basis)
 
     def arrays(self) -> Arrays:
         """The state as plain arrays; what is absent has no entry."""
@@ -82,6 +90,7 @@ class WarmState:
             "tangent_term": self.pool.term,
             "tangent_slope": self.pool.slope,
             "tangent_level": self.pool.level,
+            "tangent_idle": self.idle,
         }
         if self.basis is not None:
             out["basis_columns"], out["basis_rows"] = self.basis.codes()
@@ -105,6 +114,7 @@ class WarmState:
             initial = Initial(arrays["initial_offer"], arrays["initial_point"], float(arrays["initial_cost"][0]))
         return cls(
             Pool(np.asarray(arrays["tangent_term"], np.int64), slope, np.asarray(arrays["tangent_level"], float)),
+            np.asarray(arrays["tangent_idle"], np.int64),
             basis,
             arrays.get("whole"),
             initial,
