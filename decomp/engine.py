@@ -85,8 +85,8 @@ def run(
     with fleet:
         recorder = _Recorder(layout, coordinator, fleet, callbacks)
         try:
-            setup = _setup(layout, coordinator, rule, start_price)
             abilities = _accept(rule, fleet.build())
+            setup = _setup(layout, coordinator, rule, start_price, abilities)
             _loop(
                 fleet, coordinator, rule, rule.init(setup), stop, limits, certificate or CertificateSettings(),
                 abilities, recorder,
@@ -200,8 +200,14 @@ def _residuals(layout: Layout, answers: Answers, request: Request) -> tuple[Floa
     return np.where(request.active, request.Z - layout.totals(ybar), 0.0), layout.to_blocks(ybar) - answers.y
 
 
-def _setup(layout: Layout, coordinator: Coordinator, rule: UpdateRule, start_price: FloatArray | None) -> Setup:
-    setup = Setup.of(layout, coordinator, start_price)
+def _setup(
+    layout: Layout,
+    coordinator: Coordinator,
+    rule: UpdateRule,
+    start_price: FloatArray | None,
+    abilities: frozenset[str],
+) -> Setup:
+    setup = Setup.of(layout, coordinator, start_price, abilities)
     at = layout.node >= 0
     wrong = np.flatnonzero(at)[layout.weight[at] != setup.weight[layout.node[at]]]
     if len(wrong):

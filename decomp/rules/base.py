@@ -22,6 +22,7 @@ class Setup:
 
     layout; groups, weight, neutral, scale, box of the coordinator's node rows, see `Coordinator`
     start_price (n,) where the run begins; active (n,) rows with a need before anything was offered
+    abilities what all blocks can do beside answering a price; empty while it is not known
     """
 
     layout: Layout
@@ -33,9 +34,16 @@ class Setup:
     box: tuple[FloatArray, FloatArray]
     start_price: FloatArray
     active: BoolArray
+    abilities: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, layout: Layout, coordinator: Coordinator, start_price: FloatArray | None = None) -> Setup:
+    def of(
+        cls,
+        layout: Layout,
+        coordinator: Coordinator,
+        start_price: FloatArray | None = None,
+        abilities: frozenset[str] = frozenset(),
+    ) -> Setup:
         """Take from the coordinator what a rule may know; the run begins at the neutral price unless told otherwise."""
         return cls(
             layout=layout,
@@ -47,6 +55,7 @@ class Setup:
             box=coordinator.box,
             start_price=np.asarray(coordinator.neutral if start_price is None else start_price, float),
             active=coordinator.initially_active(),
+            abilities=abilities,
         )
 
     def by_node(self, name: str, constant: Constant) -> FloatArray:
