@@ -93,7 +93,7 @@ def _largest(row: Row) -> str:
 
 
 def clock_where_enough(names: Sequence[str]) -> Callable[[str], str]:
-    """Cuts time stamps down to the clock if those in `names` span less than a day, so that the clock tells them apart."""
+    """Cuts time stamps down to the clock if those in `names` span less than a day: then the clock tells them apart."""
     times = [datetime.fromisoformat(stamp) for name in names for stamp in STAMP.findall(name)]
     if not times or max(times) - min(times) >= timedelta(days=1):
         return str
