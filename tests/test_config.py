@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from decomp import config
 from decomp.config import load
 from decomp.errors import InputError
 from decomp.rules import ADMM, DualAscent
@@ -345,3 +347,12 @@ def test_modules_of_the_same_name_in_two_folders_are_two_modules(tiny, tmp_path)
 def test_no_criterion_is_legal_because_the_rounds_are_written(tiny):
     edit(tiny, "[stop.residual]\nquantity = 1e-6\nprice = 1e-6", "")
     assert load(tiny).stop == ()
+
+
+def test_installed_packages_register_problems_by_name(tiny, monkeypatch):
+    registered = [EntryPoint("tiny", "tiny_market:Market", config.PROBLEM_GROUP)]
+    monkeypatch.setattr(config, "entry_points", lambda group: registered if group == config.PROBLEM_GROUP else [])
+    edit(tiny, "tiny_market:Market", "tiny")
+    assert type(load(tiny).problem).__name__ == "Market"
+    (told,) = mistakes(edit(tiny, '"tiny"', '"tinny"'))
+    assert "unknown problem 'tinny'; did you mean 'tiny'? known: tiny; or give 'module:name'" in told

@@ -41,17 +41,22 @@ def mpi_run():
 
 
 def least_cost() -> float:
-    """The same problem solved as one by SLSQP: min 1/2 |d - p1 - p2|^2 + 1/4 (|p1|^2 + |p2|^2), stores within limits."""
+    """min 1/2 |d - p1 - p2|^2 + 1/4 (|p1|^2 + |p2|^2), power and stores within limits, as one problem by SLSQP."""
     demand, power_kw, capacity_kwh = np.array([2, 8, 3, 6]), (1.5, 2.5), (5.0, 8.0)
 
     def cost(x):
         p = x.reshape(2, 4)
         return float(((demand - p.sum(0)) ** 2).sum() / 2 + (p**2).sum() / 4)
 
-    taken = np.kron(np.eye(2), np.tril(np.ones((4, 4))))
-    most = np.array([[c / 2] * 3 + [0] for c in capacity_kwh]).ravel()  # all is given back at the end
+    taken = np.kron(np.eye(2), np.tril(np.ones((4, 4))))  # from each store, up to each hour
+    end = np.array([3, 7])
+    half = np.repeat(np.array(capacity_kwh) / 2, 4)
+    limits = [
+        LinearConstraint(np.delete(taken, end, 0), -np.delete(half, end), np.delete(half, end)),
+        LinearConstraint(taken[end], 0, 0),
+    ]
     bounds = [(-w, w) for w in power_kw for _ in demand]
-    best = minimize(cost, np.zeros(8), bounds=bounds, constraints=LinearConstraint(taken, -most, most), tol=1e-12)
+    best = minimize(cost, np.zeros(8), bounds=bounds, constraints=limits, tol=1e-12)
     assert best.success
     return float(best.fun)
 
