@@ -166,7 +166,7 @@ class Certifier:
         return self._neutral[1]
 
     def _recover(self, said: Round, candidate: Candidate | None) -> Realised:
-        """The cheaper of two points: everybody at ybar, or everybody at what the rule or the request proposes."""
+        """The cheapest point: everybody at ybar, or everybody at what the rule or the request proposes."""
         answers, layout = said.answers, said.answers.layout
         ybar = layout.mean(answers.y)
         agreed = layout.to_blocks(ybar)
@@ -176,10 +176,12 @@ class Certifier:
         if candidate is None:
             mismatch = np.where(said.request.active, said.request.Z - layout.totals(ybar), 0.0)
             candidate = Candidate(ybar + layout.to_units(mismatch / np.maximum(layout.count, 1)))
-        if not self.evaluates or np.array_equal(candidate.ybar, ybar):
-            return offers
-        asked = self.fleet.evaluate(layout.to_blocks(candidate.ybar), keep=False)
-        return min(offers, self._realise("request", asked), key=lambda p: p.cost)
+        points = [offers]
+        for asked in (candidate.ybar, *candidate.others) if self.evaluates else ():
+            if not np.array_equal(asked, ybar):
+                realised = self.fleet.evaluate(layout.to_blocks(asked), keep=False)
+                points.append(self._realise("request", realised))
+        return min(points, key=lambda p: p.cost)
 
     def _realise(self, name: str, answers: Answers) -> Realised:
         layout = answers.layout

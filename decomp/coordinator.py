@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from scipy.linalg import block_diag
 
-from decomp.messages import BoolArray, Check, FloatArray, IntArray, Key, Query, Request
+from decomp.messages import BoolArray, Check, FloatArray, IntArray, Key, QuadraticModel, Query, Request
 
 Reports = Mapping[Key, FloatArray]
 Warm = Any  # a plain value (None, arrays in a dict); whatever `answer` returned last for this part
@@ -91,9 +92,27 @@ def _merge(coordinator: Coordinator, requests: list[Request]) -> Request:
         bound=None if any(b is None for b in bounds) else float(sum(b for b in bounds if b is not None)),
         bound_of=max((r.bound_of for r in requests), key=BOUND_ORDER.index),
         feasible=all(r.feasible for r in requests),
-        model=requests[0].model if len(requests) == 1 else None,
+        model=_join(coordinator, [r.model for r in requests]),
         # one row per part; a part that has no such figure is filled with nan
         info={name: _stack([r.info.get(name) for r in requests]) for name in names},
+    )
+
+
+def _join(coordinator: Coordinator, models: list[QuadraticModel | None]) -> QuadraticModel | None:
+    """The parts' models side by side as one, its z_cols in node order; None where a part gave none."""
+    given = [m for m in models if m is not None]
+    if len(given) < len(models):
+        return None
+    z_cols, at = np.zeros(len(coordinator.nodes), np.int64), 0
+    for rows, model in zip(coordinator.parts(), given, strict=True):
+        z_cols[rows] = model.z_cols + at
+        at += len(model.q)
+    return QuadraticModel(
+        P=block_diag(*(m.P for m in given)),
+        A=block_diag(*(m.A for m in given)),
+        **{name: np.concatenate([getattr(m, name) for m in given]) for name in ("q", "lo", "hi", "lb", "ub")},
+        z_cols=z_cols,
+        offset=sum(m.offset for m in given),
     )
 
 

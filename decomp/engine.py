@@ -174,7 +174,7 @@ def _look(step: Step, certificate: Certificate | None, elapsed_s: float) -> Iter
     A penalised answer stands for the price lambda + rho (t - y), an unpenalised one for the price it saw.
     """
     layout, state, signals, answers = step.state.setup.layout, step.state, step.signals[0], step.answers[0]
-    R, spread = _residuals(layout, answers, step.round.request)
+    R, spread = _residuals(layout, answers, step.round.request, step.candidate)
     implied = signals.price
     if signals.target is not None and signals.penalty is not None:
         implied = implied + signals.penalty * (signals.target - answers.y)
@@ -195,7 +195,13 @@ def _look(step: Step, certificate: Certificate | None, elapsed_s: float) -> Iter
     )
 
 
-def _residuals(layout: Layout, answers: Answers, request: Request) -> tuple[FloatArray, FloatArray]:
+def _residuals(
+    layout: Layout, answers: Answers, request: Request, candidate: Candidate | None
+) -> tuple[FloatArray, FloatArray]:
+    """R (n,) and ybar - y (N,): of the round, or of the rule's own primal point where it keeps one."""
+    if candidate is not None and candidate.mismatch is not None:
+        alone = np.where(layout.node < 0, candidate.mismatch, 0.0)
+        return layout.totals(candidate.mismatch), layout.to_blocks(alone)
     ybar = layout.mean(answers.y)
     return np.where(request.active, request.Z - layout.totals(ybar), 0.0), layout.to_blocks(ybar) - answers.y
 
@@ -261,7 +267,7 @@ class _Recorder:
             worst_at=said.check.where,
             violation=said.check.violation,
             mismatch=seen.mismatch,
-            mismatch_at=self._worst_entry(said),
+            mismatch_at=self._worst_entry(step),
             primal_residual=seen.primal_residual,
             dual_residual=seen.dual_residual,
             price_residual=seen.price_residual,
@@ -279,8 +285,8 @@ class _Recorder:
         for tell in self.callbacks:
             tell(row)
 
-    def _worst_entry(self, said: Round) -> str:
-        R, spread = _residuals(self.layout, said.answers, said.request)
+    def _worst_entry(self, step: Step) -> str:
+        R, spread = _residuals(self.layout, step.round.answers, step.round.request, step.candidate)
         worst_R, worst_spread = np.max(np.abs(R), initial=0.0), np.max(np.abs(spread), initial=0.0)
         if max(worst_R, worst_spread) == 0:
             return ""

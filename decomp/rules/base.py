@@ -95,9 +95,16 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A point worth realising for the upper bound: ybar (M,) per unit entry."""
+    """What a rule holds for the solution after an update.
+
+    ybar      (M,) per unit entry: a point worth realising for the upper bound
+    others    further such points; the cheapest that can be realised counts
+    mismatch  (M,) requested minus offered at the rule's own primal point; None = request minus offers of the round
+    """
 
     ybar: FloatArray
+    others: tuple[FloatArray, ...] = ()
+    mismatch: FloatArray | None = None
 
 
 class UpdateRule(ABC):
