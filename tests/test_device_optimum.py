@@ -78,6 +78,16 @@ def test_turbine_gives_reactive_power_at_the_angle_of_the_price_up_to_its_limit(
     assert solved(own, data, price=-0.40)["q_boiler_chp_kvar"] == pytest.approx(-0.4843 * 9.0, abs=1e-6)
 
 
+@pytest.mark.parametrize("price", [0.4, -0.4])
+def test_turbine_at_part_load_gives_reactive_power_in_proportion(price: float) -> None:
+    # all heat goes through the turbine: .78 H^T = 7.8 kW, P = 2.2 kW
+    own = settings(boiler_chp=CHP)
+    data = small(1, spot_sek_per_kwh=0.553, heat_load_kw=7.8, heat_price_sek_per_kwh=0.359)
+    found = solved(own, data, price=price)
+    assert found["p_boiler_chp_kw"] == pytest.approx(2.2, abs=1e-6)
+    assert found["q_boiler_chp_kvar"] == pytest.approx(np.sign(price) * 0.4843 * 2.2, abs=1e-6)
+
+
 def test_heat_beyond_the_load_goes_to_the_dump_at_its_price() -> None:
     own = settings(boiler_chp={**CHP, "boiler_min_kw": 60.0, "turbine_max_kw": 0.0, "dump_max_kw": 100.0})
     found = solved(own, small(1, heat_load_kw=20.0, heat_price_sek_per_kwh=0.359))
@@ -173,6 +183,41 @@ def test_tank_trades_active_for_reactive_power_on_the_circle_of_its_converter() 
     found = solved(own, small(1, spot_sek_per_kwh=0.5), price=3.0)
     assert found["q_smart_boiler_kvar"] == pytest.approx(sqrt(2.0), abs=2e-3)
     assert np.hypot(found["p_smart_boiler_kw"], found["q_smart_boiler_kvar"]) <= 2.0 + 1e-4
+
+
+def test_tank_that_needs_its_power_has_the_rest_of_the_circle_for_reactive_power() -> None:
+    # what is drawn needs 1.9 kW: |Q| <= sqrt(2^2 - 1.9^2)
+    drawn = (0.98 * 1.9 - 0.002 * 50.0) / (1.163 * 62.0)
+    own = settings(smart_boiler={**TANK, "converter_kva": 2.0, "q_share": 1.0, "draw_day_m3_per_h": drawn})
+    found = solved(own, small(1, spot_sek_per_kwh=0.5), price=3.0)
+    assert found["p_smart_boiler_kw"] == pytest.approx(-1.9, abs=1e-6)
+    assert found["q_smart_boiler_kvar"] == pytest.approx(sqrt(4.0 - 1.9**2), abs=1e-3)
+
+
+def test_nobody_is_paid_for_reactive_power_by_a_negative_spot_price() -> None:
+    # 10 kW exported at -.5 cost 5 SEK, and nothing else
+    own = settings(pv={"peak_kwp": 10.0, "inverter_kva": 20.0})
+    found = solved(own, small(1, pv_pu=1.0, spot_sek_per_kwh=-0.5), price=0.25)
+    assert found.cost == pytest.approx(5.0, abs=1e-7)
+
+
+def test_export_stops_at_the_connection() -> None:
+    own = settings(
+        pv={"peak_kwp": 10.0, "inverter_kva": 20.0},
+        battery={"capacity_kwh": 100.0, "power_kw": 50.0},
+        export_max_kw=6.0,
+    )
+    found = solved(own, small(1, pv_pu=1.0, spot_sek_per_kwh=0.5))
+    assert found["p_import_kw"] == pytest.approx(-6.0, abs=1e-7)
+    assert found["p_battery_kw"] == pytest.approx(-4.0, abs=1e-7)
+
+
+def test_heat_is_taken_back_only_where_that_is_allowed_and_at_the_same_price() -> None:
+    own = {"boiler_chp": {**CHP, "turbine_max_kw": 0.0}}
+    data = small(1, heat_load_kw=100.0, heat_price_sek_per_kwh=0.359)
+    kept, sold = solved(settings(**own), data), solved(settings(**own, heat_export_max_kw=40.0), data)
+    assert (kept["heat_import_kw"][0], sold["heat_import_kw"][0]) == pytest.approx((0.0, -40.0), abs=1e-6)
+    assert sold.cost - kept.cost == pytest.approx(40.0 * (0.30 - 0.359), abs=1e-6)
 
 
 def test_load_beyond_the_connection_is_shed_at_its_cost() -> None:
