@@ -196,7 +196,7 @@ def _problem(tables: Mapping[str, Any], folder: Path, folders: Sequence[Path], b
     try:
         problem: Problem = cls(settings, folder)
     except InputError as error:
-        book.mistakes.extend(error.mistakes)
+        book.adopt(error.mistakes)
         return None
     except OSError as error:
         book.add(("case",), f"cannot read {error.filename}: {error.strerror}", "paths start at the case file's folder")

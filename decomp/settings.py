@@ -8,7 +8,8 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, time
 from typing import Any
 
@@ -42,9 +43,18 @@ class Book:
         """Note a mistake that several keys of the table at `path` make together."""
         self._add(path, path, (), problem, remedy)
 
+    def adopt(self, mistakes: Iterable[Mistake]) -> None:
+        """Take over mistakes found elsewhere; one without a file is a mistake of this file's tables."""
+        for mistake in mistakes:
+            path = (*mistake.section.split("."), *([mistake.key] if mistake.key else []))
+            self.mistakes.append(mistake if mistake.file else replace(mistake, file=self._origin(path)))
+
     def _add(self, path: Place, section: Place, key: Place, problem: str, remedy: str) -> None:
-        origin = next((self.came_from[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.came_from), None)
-        self.mistakes.append(Mistake(origin or self.file, dotted(section), dotted(key), problem, remedy))
+        self.mistakes.append(Mistake(self._origin(path), dotted(section), dotted(key), problem, remedy))
+
+    def _origin(self, path: Place) -> str:
+        above = (path[:n] for n in range(len(path), 0, -1))
+        return next((self.came_from[place] for place in above if place in self.came_from), self.file)
 
 
 def dotted(path: Place) -> str:

@@ -152,6 +152,14 @@ def test_every_mistake_of_the_data_is_told(tiny):
     assert "row 2 is nan" in nan
 
 
+def test_a_problems_mistake_without_a_file_is_one_of_the_case_file_or_of_what_replaced_it(tiny):
+    assert mistakes(tiny, "unit.nobody.slope=1") == [
+        "--set unit.nobody.slope=1 [unit] nobody: is nobody's name; choose another"
+    ]
+    edit(tiny, "[unit.gas]", "[unit.nobody]")
+    assert mistakes(tiny) == [f"{tiny} [unit] nobody: is nobody's name; choose another"]
+
+
 @pytest.mark.parametrize("table", ["case", "rule", "run"])
 def test_the_engines_tables_are_required(tiny, table):
     text = "\n".join(line for line in tiny.read_text().splitlines())

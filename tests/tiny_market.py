@@ -72,6 +72,8 @@ class Market(Problem):
             text = f"has {len(demand)} rows for {settings.market.steps} steps"
             mistakes.append(Mistake(*where, text, "give one row a step"))
         mistakes += [Mistake(*where, f"row {i + 1} is nan", "fill it") for i in np.flatnonzero(np.isnan(demand))]
+        if "nobody" in settings.unit:
+            mistakes.append(Mistake("", "unit", "nobody", "is nobody's name", "choose another"))
         if mistakes:
             raise InputError(mistakes)
         T, wide = len(demand), np.full(len(demand), 100.0)
