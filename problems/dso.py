@@ -10,7 +10,9 @@ voltage. The neutral price is c^Q; where voltages bind, price = c^Q + X'mu with 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -20,15 +22,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from decomp.coordinator import Coordinator, Reports
 from decomp.errors import CoordinatorError, InputError
 from decomp.messages import BoolArray, Check, FloatArray, IntArray, Key, Query, Request
+from problems.dso_hour import DsoHour
 from problems.dso_inputs import scenarios_of, wrong_arrays, wrong_units
-from problems.network import opf
 from problems.network.feeder import Network
-from problems.network.linear_model import LinearModel
-from problems.network.opf import Controls, HourProblem, HourSolution
-from problems.network.power_flow import Flow, solve
+from problems.network.hour import NoFlowError, exceedance
+from problems.network.power_flow import solve
 
+log = logging.getLogger(__name__)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NEAREST = 1e-7  # weight, relative to the price, of staying near the offers where prices alone decide
 Warm = Mapping[str, np.ndarray] | None
 
 
@@ -45,6 +46,8 @@ class DsoSettings(BaseModel):
     voltage_slack_cost_sek_per_pu_h  C^V, for the worst voltage's distance from its limit where nothing else helps; it
                   has to be dearer than any cure: more than C^LS / (least useful dV/dQ in pu per kvar)
     voltage_tolerance_pu  a limit exceeded by no more than this counts as kept when violations are looked for
+    margin_pu     requests are for limits tightened by this much, so that offers that come near a request from one side
+                  end inside the limits; costs, checks and bounds are of the limits themselves
     price_floor   least reference price for the step functions, SEK/kWh (spot prices may be zero or negative)
     """
 
@@ -55,6 +58,7 @@ class DsoSettings(BaseModel):
     shed_cost_sek_per_kvarh: Positive
     voltage_slack_cost_sek_per_pu_h: Positive = 1e9
     voltage_tolerance_pu: Positive = 1e-6
+    margin_pu: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     price_floor: Positive = 0.01
 
 
@@ -90,6 +94,8 @@ class DSO(Coordinator):
         box: Mapping[str, tuple[FloatArray, FloatArray]],
     ) -> None:
         self.network, self.settings = network, settings
+        margin = settings.margin_pu
+        self._asked = replace(network, v_min_pu=network.v_min_pu + margin, v_max_pu=network.v_max_pu - margin)
         self.times, self.dt_h = tuple(times), dt_h
         self.p_load_kw, self.q_load_kvar = np.asarray(p_load_kw, float), np.asarray(q_load_kvar, float)
         self.neutral_price = np.asarray(neutral_price, float)
@@ -131,227 +137,124 @@ class DSO(Coordinator):
 
     def voltages(self, Z: FloatArray, reports: Reports) -> FloatArray:
         """(T, S, n_bus) voltage magnitudes at Z (all rows), by one batched flow. Raises CoordinatorError."""
-        steps, count = len(self.times), len(self.scenarios)
-        per_step = [self._injections(t, Z[rows], reports) for t, rows in enumerate(self.parts())]
+        steps, count, base = len(self.times), len(self.scenarios), self.network.base_kva
+        per_step = [self._injections(t, reports) for t in range(steps)]
         p, q = (np.concatenate([step[i] for step in per_step]) for i in (0, 1))
-        flow = solve(self.network, p / self.network.base_kva, q / self.network.base_kva)
+        q[:, self.pcc_bus] += np.repeat(Z.reshape(steps, -1), count, axis=0)
+        flow = solve(self.network, p / base, q / base)
         for bad in np.flatnonzero(~flow.converged):
             raise self._no_flow(int(bad) // count, int(bad) % count, flow.reason[bad])
         return flow.v_pu.reshape(steps, count, -1)
 
     def check(self, part: int, Z: FloatArray, reports: Reports) -> Check:
         """A load flow at Z; no shedding."""
-        v_pu = self._flow(part, Z, reports).v_pu
+        with self._named(part):
+            v_pu = self._hour(part, reports).flow(Z).v_pu
         outside = np.maximum(self.network.v_min_pu - v_pu, v_pu - self.network.v_max_pu)
         s, bus = np.unravel_index(int(outside.argmax()), outside.shape)
-        where = f"bus {self.network.buses[bus]}, {self.times[part]}"
-        if len(self.scenarios) > 1:
-            where += f", scenario {self.scenarios[s]}"
+        where = f"bus {self.network.buses[bus]}, {self.times[part]}" + self._scenario(int(s))
         violation = max(float(outside[s, bus]), 0.0)
         return Check(violation <= self.settings.voltage_tolerance_pu, violation, float(v_pu[s, bus]), where)
 
     def answer(self, part: int, query: Query, reports: Reports, warm: Warm) -> tuple[Request, Warm]:
         """Load flow at the offers first; an hour whose voltages have never left their limits asks for nothing.
 
-        `warm` keeps whether the hour has ever had a need (hours join, none leaves) and the held requirement with its
-        multipliers: {"active": (), "requirement": (B,), "mu": (S, n)}, the last two with "held" only.
+        `warm` is None until the hour has a need, and never again (hours join, none leaves); then {"active"}, and with
+        "held" also the requirement (B,) and its multipliers mu (S, n).
         """
-        center = query.center
-        flow = self._flow(part, center, reports)
-        violation = opf.exceedance(self.network, flow.v_pu).max()
-        violated = bool(violation > self.settings.voltage_tolerance_pu)
-        if not violated and warm is None:
-            request = self._affine(part, center, flow)
-        elif self.settings.requirement == "held":
-            warm = self._held(part, center, reports, violated, warm)
-            request = self._at(part, warm["requirement"], reports, warm["mu"])
-        else:
-            warm = {"active": np.array(True)} if warm is None else warm
-            problem = self._problem(part, reports, self._priced(part, query))
-            solution = self._solve(part, problem, center)
-            Z = solution.u[: len(center)]
-            request = self._request(part, problem, solution, Z, active=True)
-        if query.want_bound or query.want_model:
-            request = self._with_model(part, query, reports, request)
+        with self._named(part):
+            hour = self._hour(part, reports)
+            flow = hour.flow(query.center)
+            violated = bool(exceedance(self.network, flow.v_pu).max() > self.settings.voltage_tolerance_pu)
+            if not violated and warm is None:
+                request = hour.affine(query.center, flow)
+            elif self.settings.requirement == "held":
+                warm = self._held(part, hour, query.center, violated, warm)
+                request = hour.at(warm["requirement"], warm["mu"])
+            else:
+                warm = {"active": np.array(True)}
+                request, settled = self._tightened(hour).resolved(query)
+                self._warn_unsettled(part, settled)
+                if self.settings.margin_pu > 0:  # its cost is that of the limits themselves
+                    request = hour.at(request.Z, request.info["mu"])
+            if query.want_bound or query.want_model:
+                request = hour.with_model(query, request)
         return request, warm
 
     def evaluate(self, part: int, Z: FloatArray, reports: Reports) -> Request:
         """g at Z: the least shedding, and the least slack where shedding is not enough."""
-        request = self._at(part, Z, reports, None)
-        return replace(request, active=np.full(len(Z), bool(request.info["shed_kvar"].any() or not request.feasible)))
+        with self._named(part):
+            return self._hour(part, reports).at(Z)
 
-    def _affine(self, t: int, Z: FloatArray, flow: Flow) -> Request:
-        """All limits hold at Z: nothing is shed and g is -<c^Q, Z>."""
-        n, count, price = len(self.network.buses), len(self.scenarios), self.neutral_price[t]
-        info = {
-            "v_pu": flow.v_pu,
-            "mu": np.zeros((count, n)),
-            "nodal_price": np.full(n, price),
-            "shed_kvar": np.zeros((count, n)),
-            "slack_pu": np.zeros(count),
-            "requirement": Z.copy(),
-        }
-        return Request(Z.copy(), float(-price * self.dt_h * Z.sum()), np.zeros(len(Z), bool), info=info)
-
-    def _at(self, t: int, Z: FloatArray, reports: Reports, mu: FloatArray | None) -> Request:
-        """g at a given Z; with `mu` given, these multipliers are reported instead of those of the shedding."""
-        flow = self._flow(t, Z, reports)
-        if opf.exceedance(self.network, flow.v_pu).max() <= opf.FEASIBLE_PU and mu is None:
-            return self._affine(t, Z, flow)
-        fixed = self._problem(t, reports, self._fixed(t, Z))
-        request = self._request(t, fixed, self._solve(t, fixed, Z), Z, active=True)
-        if mu is None:
-            return request
-        pull = opf.pull_of(self.network, flow.v, mu * self.dt_h)
-        info = {**request.info, "mu": mu, "nodal_price": self.neutral_price[t] + pull.sum(axis=0) / self.dt_h}
-        return replace(request, info=info)
-
-    def _held(
-        self, t: int, offers: FloatArray, reports: Reports, violated: bool, warm: Warm
-    ) -> Mapping[str, np.ndarray]:
+    def _held(self, t: int, hour: DsoHour, offers: FloatArray, violated: bool, warm: Warm) -> Mapping[str, np.ndarray]:
         """The requirement to keep: evaluated where there is none yet, and again where it is met but not enough."""
-        before = None if warm is None else warm["requirement"]
-        if before is not None:
-            # 0.1 % of the request, or what moves a voltage by less than anybody looks at
-            short = np.sign(before) * (before - offers) > 1e-3 * np.abs(before) + 1e-6 * self._reach(t)
+        if warm is not None:
+            before = warm["requirement"]
+            # met: within a thousandth of the request, or a millionth of what the PCC can do
+            missing = np.sign(before) * (before - offers)
+            short = missing > 1e-3 * np.abs(before) + 1e-6 * np.maximum(hour.hi, -hour.lo)
             if not violated or short.any():
-                assert warm is not None
                 return warm
-        problem = self._problem(t, reports, self._equal_signals(t, before))
-        solution = self._solve(t, problem, np.zeros(len(offers)) if before is None else before)
-        B = len(offers)
-        Z = solution.u[:B] - solution.u[B : 2 * B]
-        return {"active": np.array(True), "requirement": Z, "mu": solution.mu / self.dt_h}
+        Z, mu, settled = self._tightened(hour).equal_signals(None if warm is None else warm["requirement"])
+        self._warn_unsettled(t, settled)
+        return {"active": np.array(True), "requirement": Z, "mu": mu}
 
-    def _reach(self, t: int) -> FloatArray:
-        """(B,) kvar, how far a PCC can go."""
-        rows = self.parts()[t]
-        return np.maximum(np.maximum(np.abs(self.box[0][rows]), np.abs(self.box[1][rows])), 1.0)
+    def _tightened(self, hour: DsoHour) -> DsoHour:
+        """The same hour with the limits that requests are made for."""
+        return replace(hour, network=self._asked) if self.settings.margin_pu > 0 else hour
 
-    def _priced(self, t: int, query: Query) -> Controls:
-        """One control a PCC at the query's price, with the penalty or a small pull towards the offers."""
-        rows = self.parts()[t]
-        level = max(float(np.abs(query.price).max()), abs(self.neutral_price[t]), self.scale[rows[0]])
-        quad = np.where(query.penalty > 0, query.penalty, NEAREST * level / self._reach(t))
-        linear = query.price - self.neutral_price[t]
-        lo, hi = self.box[0][rows], self.box[1][rows]
-        return Controls.everywhere(self.pcc_bus, 1.0, self.dt_h * linear, self.dt_h * quad, query.center, lo, hi)
+    def _warn_unsettled(self, t: int, settled: bool) -> None:
+        if not settled:
+            log.warning("%s: the DSO's optimisation did not come to rest; its best point is used", self.times[t])
 
-    def _equal_signals(self, t: int, before: FloatArray | None) -> Controls:
-        """Two controls a PCC, up and down, each at the neutral price; none below what was asked `before`."""
-        rows = self.parts()[t]
-        kept = np.zeros(len(rows)) if before is None else before
-        price = self.dt_h * (abs(self.neutral_price[t]) or self.scale[rows[0]])
-        sides = []
-        for effect, limit in ((1.0, self.box[1][rows]), (-1.0, -self.box[0][rows])):
-            least = np.maximum(effect * kept, 0.0)
-            most = np.where(effect * kept < 0, 0.0, np.maximum(limit, least))
-            linear, quad = np.full(len(rows), price), NEAREST * price / self._reach(t)
-            sides.append(Controls.everywhere(self.pcc_bus, effect, linear, quad, least, least, most))
-        return sides[0].joined(sides[1])
-
-    def _fixed(self, t: int, Z: FloatArray) -> Controls:
-        """The PCCs held at Z, at the neutral price."""
-        linear = np.full(len(Z), -self.dt_h * self.neutral_price[t])
-        return Controls.everywhere(self.pcc_bus, 1.0, linear, np.zeros(len(Z)), Z, Z, Z)
-
-    def _problem(self, t: int, reports: Reports, at_pcc: Controls) -> HourProblem:
-        """The hour's problem: the given controls first, then shedding at every bus with a reactive load."""
-        p, q = self._injections(t, np.zeros(len(self.pcc_bus)), reports)
-        load = self.q_load_kvar[t]
-        bus = np.flatnonzero((load != 0) & (np.arange(len(load)) != self.network.slack))
-        S, size = len(self.scenarios), len(bus)
-        scenario = np.repeat(np.arange(S), size)
-        bus = np.tile(bus, S)
-        zero = np.zeros(S * size)
-        shed = Controls(
-            bus,
-            scenario,
-            np.sign(load[bus]),
-            self.dt_h * self.settings.shed_cost_sek_per_kvarh * self.prob[scenario],
-            zero,
-            zero,
-            zero,
-            np.abs(load[bus]),
-            np.ones(S * size, bool),
-        )
-        slack_cost = self.dt_h * self.settings.voltage_slack_cost_sek_per_pu_h
-        return HourProblem(self.network, p, q, self.prob, at_pcc.joined(shed), slack_cost)
-
-    def _solve(self, t: int, problem: HourProblem, Z: FloatArray) -> HourSolution:
-        start = np.zeros(len(problem.controls.bus))
-        start[: len(Z)] = Z
-        try:
-            return opf.solve_hour(problem, start)
-        except opf.NoFlowError as error:
-            raise self._no_flow(t, error.scenario, error.reason) from None
-
-    def _request(self, t: int, problem: HourProblem, solution: HourSolution, Z: FloatArray, active: bool) -> Request:
-        """What is sent back; its cost is g(Z), without price and penalty."""
-        n, S, controls = len(self.network.buses), len(self.scenarios), problem.controls
-        shed = np.zeros((S, n))
-        sheds = np.flatnonzero(controls.reserve)
-        np.add.at(shed, (controls.scenario[sheds], controls.bus[sheds]), (controls.effect * solution.u)[sheds])
-        price = self.neutral_price[t]
-        cost = -price * self.dt_h * Z.sum() + float(controls.linear[sheds] @ solution.u[sheds])
-        cost += problem.slack_cost * float(self.prob @ solution.slack)
-        info = {
-            "v_pu": np.abs(solution.v),
-            "mu": solution.mu / self.dt_h,
-            "nodal_price": price + solution.pull.sum(axis=0) / self.dt_h,
-            "shed_kvar": shed,
-            "slack_pu": solution.slack,
-            "requirement": Z.copy(),
-        }
-        feasible = bool(solution.slack.max() <= self.settings.voltage_tolerance_pu)
-        return Request(Z.copy(), float(cost), np.full(len(Z), active), feasible=feasible, info=info)
-
-    def _with_model(self, t: int, query: Query, reports: Reports, request: Request) -> Request:
-        """Add the bound of min g + <price, Z> and the model of g, both linearised at the offers and their shedding.
-
-        At Z = offers the linearised g is the exact one, so that a cost there and a bound are of one problem.
-        """
-        rows = self.parts()[t]
-        fixed = self._problem(t, reports, self._fixed(t, query.center))
-        solution = self._solve(t, fixed, query.center)
-        B = len(rows)
-        free = self._priced(t, query)
-        plain = replace(free, linear=fixed.controls.linear[:B], quad=np.zeros(B))
-        problem = self._problem(t, reports, plain)
-        model = LinearModel.at(problem, solution.u)
-        return replace(
-            request,
-            bound=model.bound(self.dt_h * query.price) if query.want_bound else None,
-            bound_of="linearised",
-            model=model.quadratic(B) if query.want_model else None,
+    def _hour(self, t: int, reports: Reports) -> DsoHour:
+        settings, rows = self.settings, self.parts()[t]
+        p_kw, q_kvar = self._injections(t, reports)
+        return DsoHour(
+            network=self.network,
+            p_kw=p_kw,
+            q_kvar=q_kvar,
+            q_load_kvar=self.q_load_kvar[t],
+            prob=self.prob,
+            pcc_bus=self.pcc_bus,
+            lo=self.box[0][rows],
+            hi=self.box[1][rows],
+            dt_h=self.dt_h,
+            neutral_price=float(self.neutral_price[t]),
+            reference_price=float(self.scale[rows[0]]),
+            shed_cost=settings.shed_cost_sek_per_kvarh,
+            slack_cost=settings.voltage_slack_cost_sek_per_pu_h,
+            tolerance_pu=settings.voltage_tolerance_pu,
         )
 
-    def _injections(self, t: int, Z: FloatArray, reports: Reports) -> tuple[FloatArray, FloatArray]:
-        """(S, n) kW and kvar injected at step t: minus the loads, minus the units' import, plus their Q and Z."""
+    def _injections(self, t: int, reports: Reports) -> tuple[FloatArray, FloatArray]:
+        """(S, n) kW and kvar injected at step t: minus the loads, minus the units' import, plus their first Q."""
         steps, S = len(self.times), len(self.scenarios)
         p, q = np.tile(-self.p_load_kw[t], (S, 1)), np.tile(-self.q_load_kvar[t], (S, 1))
         for s, keys in enumerate(self._keys):
             for key, bus in zip(keys, self.unit_bus, strict=True):
                 report = reports.get(key)
                 if report is None or len(report) != 2 * steps:
-                    got = "none" if report is None else f"{len(report)} figures"
+                    got = "nothing" if report is None else f"{len(report)} figures"
                     need = f"{2 * steps}: net active import in kW, then injected kvar, of every step"
                     raise CoordinatorError(f"block {key} reported {got}; the DSO's load flow needs {need}")
                 p[s, bus] -= report[t]
                 q[s, bus] += report[steps + t]
-        q[:, self.pcc_bus] += Z
         return p, q
 
-    def _flow(self, t: int, Z: FloatArray, reports: Reports) -> Flow:
-        p, q = self._injections(t, Z, reports)
-        flow = solve(self.network, p / self.network.base_kva, q / self.network.base_kva)
-        for s in np.flatnonzero(~flow.converged):
-            raise self._no_flow(t, int(s), flow.reason[s])
-        return flow
+    @contextmanager
+    def _named(self, t: int) -> Iterator[None]:
+        """Give a flow without solution its time and its scenario."""
+        try:
+            yield
+        except NoFlowError as error:
+            raise self._no_flow(t, error.scenario, error.reason) from None
 
     def _no_flow(self, t: int, s: int, reason: str) -> CoordinatorError:
-        where = self.times[t] + (f", scenario {self.scenarios[s]}" if len(self.scenarios) > 1 else "")
         return CoordinatorError(
-            f"{where}: {reason}. The feeder cannot carry the loads of that hour: look at them (kW, kvar), at "
-            "the lines' R_ohm, X_ohm and length_factor, and at base_kv"
+            f"{self.times[t]}{self._scenario(s)}: {reason}. The feeder cannot carry the loads of that hour: look "
+            "at them (kW, kvar), at the lines' R_ohm, X_ohm and length_factor, and at base_kv"
         )
+
+    def _scenario(self, s: int) -> str:
+        return f", scenario {self.scenarios[s]}" if len(self.scenarios) > 1 else ""

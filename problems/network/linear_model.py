@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from decomp.messages import FloatArray, QuadraticModel
-from problems.network.opf import HourProblem, flow_with, linearise
-from problems.network.voltage_qp import V_UNIT, Linear, solve_step
+from problems.network.hour import HourProblem, flow_with, linearise
+from problems.network.voltage_qp import V_UNIT, Hessian, Linear, solve_step
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +53,8 @@ class LinearModel:
             around = Linear(self.linear.v, self.linear.columns, slopes)
             network = self.problem.network
             limits = (network.v_min_pu, network.v_max_pu)
-            zero = np.zeros_like(c)
-            step = solve_step(c * scale / stake, zero, lo / scale, hi / scale, around, *limits, weight / stake)
+            flat = Hessian(np.zeros_like(c), np.zeros(0, np.int64), np.zeros((0, 0)))
+            step = solve_step(c * scale / stake, flat, lo / scale, hi / scale, around, *limits, weight / stake)
             bounds.append(self._dual_value(c, step.mu * stake, lo, hi, full))
             if step.solved and step.slack.max() <= 1e-9:
                 break

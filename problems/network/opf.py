@@ -12,84 +12,27 @@ worthwhile (`reserve`) join when their reduced cost linear - effect dV'mu is neg
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from decomp.errors import CoordinatorError
-from decomp.messages import BoolArray, FloatArray, IntArray
-from problems.network.feeder import Network
-from problems.network.power_flow import Flow, solve
-from problems.network.sensitivity import Sensitivity, sensitivity
-from problems.network.voltage_qp import V_UNIT, Linear, Step, solve_step
+from decomp.messages import FloatArray, IntArray
+from problems.network.hour import (
+    ALL,
+    FEASIBLE_PU,
+    Controls,
+    HourProblem,
+    NoFlowError,
+    exceedance,
+    flow_with,
+    linearise,
+)
+from problems.network.power_flow import Flow
+from problems.network.sensitivity import Sensitivity
+from problems.network.voltage_qp import V_UNIT, Hessian, Linear, Step, solve_step
 
-FEASIBLE_PU = 1e-9  # an exceedance below this counts as none
-DEAD_BAND_PU = 1e-11  # rounding of the flow, kept out of the merit function
-ALL = -1
-
-
-class NoFlowError(CoordinatorError):
-    """A scenario has no power-flow solution."""
-
-    def __init__(self, scenario: int, reason: str) -> None:
-        self.scenario, self.reason = scenario, reason
-        super().__init__(f"scenario {scenario}: {reason}")
-
-
-@dataclass(frozen=True, eq=False)
-class Controls:
-    """What may be moved, C reactive injections of effect_c u_c kvar.
-
-    bus (C,) number; scenario (C,) or ALL; effect (C,) +-1; linear (C,) cost per kvar; quad, center (C,); lo, hi (C,)
-    kvar, finite; reserve (C,) True: rests at the bound nearest to 0 unless a voltage needs it
-    """
-
-    bus: IntArray
-    scenario: IntArray
-    effect: FloatArray
-    linear: FloatArray
-    quad: FloatArray
-    center: FloatArray
-    lo: FloatArray
-    hi: FloatArray
-    reserve: BoolArray
-
-    @classmethod
-    def everywhere(
-        cls,
-        bus: IntArray,
-        effect: float,
-        linear: FloatArray,
-        quad: FloatArray,
-        center: FloatArray,
-        lo: FloatArray,
-        hi: FloatArray,
-    ) -> Controls:
-        """Controls that act in every scenario and are no reserve."""
-        size = len(bus)
-        none = np.zeros(size, bool)
-        return cls(bus, np.full(size, ALL), np.full(size, effect), linear, quad, center, lo, hi, none)
-
-    def joined(self, other: Controls) -> Controls:
-        """These controls, then the others."""
-        names = [field.name for field in fields(self)]
-        return Controls(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
-
-    def cost(self, u: FloatArray) -> float:
-        """Objective without slack."""
-        return float(self.linear @ u + 0.5 * (self.quad * (u - self.center)) @ (u - self.center))
-
-
-@dataclass(frozen=True, eq=False)
-class HourProblem:
-    """p_kw, q_kvar (S, n) net injections before any control; prob (S,); slack_cost per pu."""
-
-    network: Network
-    p_kw: FloatArray
-    q_kvar: FloatArray
-    prob: FloatArray
-    controls: Controls
-    slack_cost: float
+REST = 1e-11  # predicted decrease, relative to the cost, at which the steps have come to rest
+LEAST_RADIUS = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,43 +57,6 @@ class HourSolution:
         return bool(self.slack.max() <= FEASIBLE_PU)
 
 
-def exceedance(network: Network, v_pu: FloatArray) -> FloatArray:
-    """(S,) how far the worst voltage of each row of v_pu (S, n) is outside its limits, 0 if none is."""
-    worst = np.maximum(network.v_min_pu - v_pu, v_pu - network.v_max_pu).max(axis=1)
-    return np.where(worst > DEAD_BAND_PU, worst, 0.0)
-
-
-def flow_with(problem: HourProblem, u: FloatArray) -> Flow:
-    """The exact flow of every scenario with the controls at u."""
-    controls, base = problem.controls, problem.network.base_kva
-    q = problem.q_kvar.copy()
-    for s in range(len(q)):
-        acts = np.flatnonzero((controls.scenario == ALL) | (controls.scenario == s))
-        np.add.at(q[s], controls.bus[acts], (controls.effect * u)[acts])
-    return solve(problem.network, problem.p_kw / base, q / base)
-
-
-def pull_of(network: Network, v: np.ndarray, mu: FloatArray) -> FloatArray:
-    """(S, n) sum_k mu_sk d|V_k|/dq_i per kvar, at the voltages v (S, n)."""
-    return np.stack([sensitivity(network, a).pull(m) for a, m in zip(v, mu, strict=True)]) / network.base_kva
-
-
-def linearise(
-    problem: HourProblem, flow: Flow, columns: IntArray, scale: FloatArray
-) -> tuple[Linear, list[Sensitivity]]:
-    """Voltages around a flow, as functions of the controls `columns`, x = u / scale."""
-    controls, base = problem.controls, problem.network.base_kva
-    place, slopes, exact = [], [], []
-    for s in range(len(flow.v)):
-        at = np.flatnonzero((controls.scenario[columns] == ALL) | (controls.scenario[columns] == s))
-        chosen = columns[at]
-        derivative = sensitivity(problem.network, flow.v[s])
-        place.append(at)
-        slopes.append(derivative.dv_dq(controls.bus[chosen]) * (controls.effect[chosen] * scale[chosen] / base))
-        exact.append(derivative)
-    return Linear(flow.v_pu, tuple(place), tuple(slopes)), exact
-
-
 def solve_hour(problem: HourProblem, start: FloatArray, max_steps: int = 200) -> HourSolution:
     """Solve from `start` (C,) kvar (brought into the bounds). Raises NoFlowError where that has no solution."""
     controls = problem.controls
@@ -168,10 +74,13 @@ def solve_hour(problem: HourProblem, start: FloatArray, max_steps: int = 200) ->
         unit = _cost_unit(controls, np.flatnonzero(working), scale)
         # an exact penalty has to exceed the multipliers; one much larger only costs accuracy
         penalty = min(max(penalty, 1e4 * unit / V_UNIT), problem.slack_cost)
-        state, step, exact, settled = _converge(problem, state, np.flatnonzero(working), scale, penalty, max_steps)
+        search = _Search(
+            problem, np.flatnonzero(working), scale, penalty * problem.prob, max(unit, 1e-7 * penalty * V_UNIT)
+        )
+        state, mu, exact, settled = search.run(state, max_steps)
         slack = exceedance(problem.network, state.flow.v_pu)
         short = slack.max() > FEASIBLE_PU and penalty < problem.slack_cost
-        mu = step.mu * (problem.slack_cost / penalty if short else 1.0)
+        mu = mu * (problem.slack_cost / penalty if short else 1.0)
         pull = np.stack([e.pull(m) for e, m in zip(exact, mu, strict=True)]) / problem.network.base_kva
         worth = _reduced_cost(controls, state.u, pull) < -1e-9 * (np.abs(controls.linear) + np.abs(pull).max())
         join = worth & ~working & (controls.hi > controls.lo)
@@ -189,6 +98,14 @@ class _State:
     u: FloatArray
     flow: Flow
     steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    step: Step
+    u: FloatArray
+    flow: Flow
+    value: float
 
 
 def _scale(controls: Controls) -> FloatArray:
@@ -212,60 +129,91 @@ def _reduced_cost(controls: Controls, u: FloatArray, pull: FloatArray) -> FloatA
     return controls.linear + controls.quad * (u - controls.center) - gain
 
 
-def _converge(
-    problem: HourProblem, state: _State, columns: IntArray, scale: FloatArray, penalty: float, max_steps: int
-) -> tuple[_State, Step, list[Sensitivity], bool]:
-    """Successive QP in the controls `columns` with a given penalty, until the QP predicts no decrease."""
-    controls, network = problem.controls, problem.network
-    d = scale[columns]
-    weight = penalty * problem.prob
-    unit = max(_cost_unit(controls, columns, scale), 1e-7 * penalty * V_UNIT)
-    curve = controls.quad[columns] * d * d / unit
+def _bend(problem: HourProblem, exact: list[Sensitivity], mu: FloatArray, columns: IntArray) -> FloatArray:
+    """Second derivative of -sum_s mu_s'|V_s| in the controls `columns`: what the limits' curvature costs."""
+    controls, base = problem.controls, problem.network.base_kva
+    total = np.zeros((len(columns), len(columns)))
+    for s, derivative in enumerate(exact):
+        effect = controls.effect[columns] * ((controls.scenario[columns] == ALL) | (controls.scenario[columns] == s))
+        if mu[s].any() and effect.any():
+            total -= derivative.curvature(mu[s], controls.bus[columns]) * np.outer(effect, effect) / base**2
+    return total
 
-    def merit(u: FloatArray, flow: Flow) -> float:
+
+def _convex(block: FloatArray) -> FloatArray:
+    """The nearest positive semidefinite matrix: over-voltage limits bend the other way, there the radius decides."""
+    values, vectors = np.linalg.eigh(0.5 * (block + block.T))
+    return (vectors * np.maximum(values, 0.0)) @ vectors.T
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """Successive QP in the controls `columns` with given slack costs weight (S,); costs are divided by `unit`."""
+
+    problem: HourProblem
+    columns: IntArray
+    scale: FloatArray
+    weight: FloatArray
+    unit: float
+
+    def merit(self, u: FloatArray, flow: Flow) -> float:
         if not flow.converged.all():
             return np.inf
-        return controls.cost(u) + float(weight @ exceedance(network, flow.v_pu))
+        return self.problem.controls.cost(u) + float(self.weight @ exceedance(self.problem.network, flow.v_pu))
 
-    radius, value, steps = 1.0, merit(state.u, state.flow), state.steps
-    linear, exact = linearise(problem, state.flow, columns, scale)
-    while True:
-        u = state.u
+    def curvature(self, exact: list[Sensitivity], mu: FloatArray) -> Hessian:
+        """Own costs, and what the bent limits add to the Lagrangian among the controls that are no reserve."""
+        controls, d = self.problem.controls, self.scale[self.columns]
+        free = np.flatnonzero(~controls.reserve[self.columns])
+        block = _bend(self.problem, exact, mu, self.columns[free]) * np.outer(d[free], d[free])
+        return Hessian(controls.quad[self.columns] * d * d / self.unit, free, _convex(block))
+
+    def trial(self, u: FloatArray, around: Linear, curve: Hessian, radius: float) -> _Trial:
+        """Solve the QP around u and see what the exact flow makes of its answer."""
+        controls, network, columns = self.problem.controls, self.problem.network, self.columns
+        d = self.scale[columns]
         lo = np.maximum((controls.lo - u)[columns] / d, -radius)
         hi = np.minimum((controls.hi - u)[columns] / d, radius)
+        slope = (controls.linear + controls.quad * (u - controls.center))[columns] * d / self.unit
+        limits = (network.v_min_pu, network.v_max_pu)
+        step = solve_step(slope, curve, lo, hi, around, *limits, self.weight / self.unit)
+        new = u.copy()
+        new[columns] = np.clip(u[columns] + step.d * d, controls.lo[columns], controls.hi[columns])
+        flow = flow_with(self.problem, new)
+        return _Trial(step, new, flow, self.merit(new, flow))
 
-        def trial(
-            around: Linear, u: FloatArray = u, box: tuple[FloatArray, FloatArray] = (lo, hi)
-        ) -> tuple[Step, FloatArray, Flow, float]:
-            slope = (controls.linear + controls.quad * (u - controls.center))[columns] * d / unit
-            step = solve_step(slope, curve, *box, around, network.v_min_pu, network.v_max_pu, weight / unit)
-            new = u.copy()
-            new[columns] = np.clip(u[columns] + step.d * d, controls.lo[columns], controls.hi[columns])
-            flow = flow_with(problem, new)
-            return step, new, flow, merit(new, flow)
-
-        step, new, flow, new_value = trial(linear)
-        steps += 1
-        predicted = value - controls.cost(u) - step.value * unit
-        at_rest = predicted <= 1e-11 * max(abs(value), unit)
-        if at_rest or steps >= max_steps or radius < 1e-12:
-            if new_value <= value:
-                state = _State(new, flow, steps)
-                linear, exact = linearise(problem, flow, columns, scale)
-            return replace(state, steps=steps), replace(step, mu=step.mu * unit), exact, at_rest
-        gain = (value - new_value) / predicted
-        if gain < 0.25 and flow.converged.all():
-            # second-order correction: the same slopes through the voltages that the step really reached
-            moved = [v - g @ step.d[c] for v, c, g in zip(flow.v_pu, linear.columns, linear.slopes, strict=True)]
-            other_step, other, other_flow, other_value = trial(replace(linear, v=np.stack(moved)))
+    def run(self, state: _State, max_steps: int) -> tuple[_State, FloatArray, list[Sensitivity], bool]:
+        """Until the QP predicts no decrease: the point, its multipliers, its sensitivities, whether it came to rest."""
+        u, flow, steps = state.u, state.flow, state.steps
+        radius, value = 1.0, self.merit(u, flow)
+        linear, exact = linearise(self.problem, flow, self.columns, self.scale)
+        curve = self.curvature(exact, np.zeros_like(linear.v))
+        while True:
+            best = self.trial(u, linear, curve, radius)
             steps += 1
-            if other_value < new_value:
-                step, new, flow, new_value = other_step, other, other_flow, other_value
-                gain = (value - new_value) / predicted
-        if gain >= 0.05:
-            state, value = _State(new, flow, steps), new_value
-            linear, exact = linearise(problem, flow, columns, scale)
-        if gain < 0.25:
-            radius = 0.25 * min(radius, float(np.abs(step.d).max(initial=0.0)))
-        elif gain > 0.75:
-            radius = min(2.0 * radius, 2.0)
+            length = float(np.abs(best.step.d).max(initial=0.0))
+            predicted = value - self.problem.controls.cost(u) - best.step.value * self.unit
+            at_rest = predicted <= REST * max(abs(value), self.unit)
+            if at_rest or steps >= max_steps or radius < LEAST_RADIUS:
+                if best.value <= value:
+                    u, flow = best.u, best.flow
+                    _, exact = linearise(self.problem, flow, self.columns, self.scale)
+                # a step that only a small radius keeps short is no rest
+                settled = at_rest and (radius >= 1e-3 or length < 0.9 * radius)
+                return _State(u, flow, steps), best.step.mu * self.unit, exact, settled
+            if value - best.value < 0.25 * predicted and best.flow.converged.all():
+                # second-order correction: the same slopes through the voltages that the step really reached
+                reached = zip(best.flow.v_pu, linear.columns, linear.slopes, strict=True)
+                moved = np.stack([v - g @ best.step.d[c] for v, c, g in reached])
+                other = self.trial(u, replace(linear, v=moved), curve, radius)
+                steps += 1
+                best = other if other.value < best.value else best
+            gain = (value - best.value) / predicted
+            if gain >= 0.05:
+                u, flow, value = best.u, best.flow, best.value
+                linear, exact = linearise(self.problem, flow, self.columns, self.scale)
+                curve = self.curvature(exact, best.step.mu)
+            if gain < 0.25:
+                radius = 0.25 * min(radius, length)
+            elif gain > 0.75:
+                radius = min(2.0 * radius, 2.0)

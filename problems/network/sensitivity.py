@@ -17,6 +17,7 @@ class Sensitivity:
     """Derivatives at one solution v (n,): with J = d(p, q)/d(angle, |v|), d|v|/dq is the lower right block of J^-1."""
 
     network: Network
+    v: ComplexArray
     factors: SuperLU
 
     def dv_dq(self, buses: IntArray) -> FloatArray:
@@ -30,12 +31,41 @@ class Sensitivity:
     def pull(self, weights: FloatArray) -> FloatArray:
         """(n,) sum_k weights_k d|v_k|/dq_i for every bus i, by one transposed solve."""
         others = kernel_of(self.network).others
-        right = np.concatenate([np.zeros(len(others)), weights[others]])
         out = np.zeros(len(self.network.buses))
-        out[others] = self.factors.solve(right, trans="T")[len(others) :]
+        out[others] = self._adjoint(weights)[len(others) :]
         return out
 
+    def curvature(self, weights: FloatArray, buses: IntArray) -> FloatArray:
+        """(B, B) sum_k weights_k d^2|v_k| / dq_a dq_b for q injected at each of the B `buses`.
+
+        With x = (angle, |v|), J dx/dq = e, adjoint l = J^-T (0, weights): the sum is -l' d^2(p, q)[dx_a, dx_b].
+        With l = lp - j lq, W = d|v|/|v| + j dangle, D = diag(v) W, k = l conj(I) + Y' conj(l v):
+        l' d^2(p, q) = Re[W' diag(k v) W - Re(W)' diag(k v) Re(W) + D' diag(l) conj(Y D) + (D' diag(l) conj(Y D))'].
+        """
+        kernel = kernel_of(self.network)
+        m, v = len(kernel.others), self.v[kernel.others]
+        x = self._solve(buses, lower=True)
+        adjoint = self._adjoint(weights)
+        l = adjoint[:m] - 1j * adjoint[m:]
+        W = x[m:] / np.abs(v)[:, None] + 1j * x[:m]
+        D = v[:, None] * W
+        k = (l * np.conj(kernel.currents(v)) + kernel.y.T @ np.conj(l * v)) * v
+        cross = D.T @ (l[:, None] * np.conj(kernel.y @ D))
+        second = W.T @ (k[:, None] * W) - W.real.T @ (k[:, None] * W.real) + cross + cross.T
+        return -second.real
+
+    def _adjoint(self, weights: FloatArray) -> FloatArray:
+        others = kernel_of(self.network).others
+        return self.factors.solve(np.concatenate([np.zeros(len(others)), weights[others]]), trans="T")
+
     def _columns(self, buses: IntArray, lower: bool) -> FloatArray:
+        others = kernel_of(self.network).others
+        out = np.zeros((len(self.network.buses), len(buses)))
+        out[others] = self._solve(buses, lower)[len(others) :]
+        return out
+
+    def _solve(self, buses: IntArray, lower: bool) -> FloatArray:
+        """(2m, B) d(angle, |v|)/dq (lower) or /dp for injections at `buses`."""
         others = kernel_of(self.network).others
         m = len(others)
         row_of = np.full(len(self.network.buses), -1)
@@ -44,13 +74,10 @@ class Sensitivity:
         right = np.zeros((2 * m, len(rows)))
         inside = np.flatnonzero(rows >= 0)
         right[rows[inside] + (m if lower else 0), inside] = 1.0
-        out = np.zeros((len(self.network.buses), len(rows)))
-        if len(rows):
-            out[others] = self.factors.solve(right)[m:]
-        return out
+        return self.factors.solve(right) if len(rows) else right
 
 
 def sensitivity(network: Network, v: ComplexArray) -> Sensitivity:
     """The derivatives at a solution v (n,) of the power flow."""
     kernel = kernel_of(network)
-    return Sensitivity(network, kernel.jacobian(v[kernel.others]))
+    return Sensitivity(network, v, kernel.jacobian(v[kernel.others]))

@@ -38,9 +38,33 @@ class Step:
     solved: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Hessian:
+    """diag(own) plus a positive semidefinite block among the variables `at` (k,): block (k, k)."""
+
+    own: FloatArray
+    at: IntArray
+    block: FloatArray
+
+    def times(self, d: FloatArray) -> FloatArray:
+        """H d."""
+        out = self.own * d
+        out[self.at] += self.block @ d[self.at]
+        return out
+
+    def matrix(self, extra: int) -> sparse.csc_matrix:
+        """H with `extra` empty rows and columns behind."""
+        size, k = len(self.own) + extra, len(self.at)
+        own = np.arange(len(self.own))
+        rows = np.concatenate([own, np.repeat(self.at, k)])
+        cols = np.concatenate([own, np.tile(self.at, k)])
+        values = np.concatenate([self.own, self.block.ravel()])
+        return sparse.csc_matrix((values, (rows, cols)), shape=(size, size))
+
+
 def solve_step(
     gradient: FloatArray,
-    hessian: FloatArray,
+    hessian: Hessian,
     lo: FloatArray,
     hi: FloatArray,
     linear: Linear,
@@ -48,47 +72,48 @@ def solve_step(
     v_max: FloatArray,
     slack_weight: FloatArray,
 ) -> Step:
-    """min g'd + 1/2 d'diag(h)d + w't  s.t.  v_min - t <= v + slopes d <= v_max + t, lo <= d <= hi, t >= 0.
+    """min g'd + 1/2 d'Hd + w't  s.t.  v_min - t <= v + slopes d <= v_max + t, lo <= d <= hi, t >= 0.
 
-    g = gradient, h = hessian, lo, hi (C,), bounds finite; v_min, v_max (n,) pu; w = slack_weight (S,) per pu.
+    g = gradient, lo, hi (C,), bounds finite; v_min, v_max (n,) pu; w = slack_weight (S,) per pu.
     Rows that no d within the bounds can bring to their limit are left out; so the answer is that of the full problem.
     """
     count, n = linear.v.shape
     size = len(gradient)
-    blocks, low, places = [], [], []
+    entries: list[FloatArray] = []
+    where: list[tuple[IntArray, IntArray]] = []
+    low, places, at = [np.zeros(0)], [], 0
     for s, (cols, slope) in enumerate(zip(linear.columns, linear.slopes, strict=True)):
         a, b = slope * lo[cols], slope * hi[cols]
         v = linear.v[s]
         under: BoolArray = v + np.minimum(a, b).sum(axis=1) < v_min
         over: BoolArray = v + np.maximum(a, b).sum(axis=1) > v_max
-        for rows, sign in ((np.flatnonzero(under), 1.0), (np.flatnonzero(over), -1.0)):
-            # sign * (v + slope d) + t >= sign * limit
-            block = np.zeros((len(rows), size + count))
-            block[:, cols] = sign * slope[rows] / V_UNIT
-            block[:, size + s] = 1.0
-            limit = v_min if sign > 0 else v_max
-            blocks.append(block)
-            low.append(sign * (limit[rows] - v[rows]) / V_UNIT)
-            places.append((s, rows, sign))
-    A, b = np.concatenate(blocks), np.concatenate(low)
+        for kept, sign, limit in ((under, 1.0, v_min), (over, -1.0, v_max)):
+            # sign (v + slope d) + t >= sign limit
+            rows = np.flatnonzero(kept)
+            entries.append(np.column_stack([sign * slope[rows] / V_UNIT, np.ones(len(rows))]).ravel())
+            where.append((np.repeat(at + np.arange(len(rows)), len(cols) + 1), np.tile([*cols, size + s], len(rows))))
+            low.append(sign * (limit - v)[rows] / V_UNIT)
+            places.append((s, rows, sign, at))
+            at += len(rows)
+    b = np.concatenate(low)
     mu, slack = np.zeros((count, n)), np.zeros(count)
-    if len(b) == 0:
-        d = _without_rows(gradient, hessian, lo, hi)
+    if len(b) == 0 and not hessian.block.any():
+        d = _without_rows(gradient, hessian.own, lo, hi)
         return Step(d, slack, mu, _value(gradient, hessian, d, slack_weight, slack), True)
-    H = np.concatenate([hessian, np.zeros(count)])
+    H = hessian.matrix(count)
     c = np.concatenate([gradient, slack_weight * V_UNIT])
     lb, ub = np.concatenate([lo, np.zeros(count)]), np.concatenate([hi, np.full(count, np.inf)])
+    rows, cols = (np.concatenate([w[i] for w in where]).astype(np.int64) for i in (0, 1))
+    A = sparse.csc_matrix((np.concatenate(entries), (rows, cols)), shape=(len(b), len(c)))
     x, z, solved = _piqp(H, c, A, b, lb, ub)
     d, slack = np.clip(x[:size], lo, hi), np.maximum(x[size:], 0.0) * V_UNIT
-    at = 0
-    for s, rows, sign in places:
-        mu[s, rows] += sign * z[at : at + len(rows)] / V_UNIT
-        at += len(rows)
+    for s, rows, sign, first in places:
+        mu[s, rows] += sign * z[first : first + len(rows)] / V_UNIT
     return Step(d, slack, mu, _value(gradient, hessian, d, slack_weight, slack), solved)
 
 
-def _value(gradient: FloatArray, hessian: FloatArray, d: FloatArray, weight: FloatArray, slack: FloatArray) -> float:
-    return float(gradient @ d + 0.5 * (hessian * d) @ d + weight @ slack)
+def _value(gradient: FloatArray, hessian: Hessian, d: FloatArray, weight: FloatArray, slack: FloatArray) -> float:
+    return float(gradient @ d + 0.5 * hessian.times(d) @ d + weight @ slack)
 
 
 def _without_rows(gradient: FloatArray, hessian: FloatArray, lo: FloatArray, hi: FloatArray) -> FloatArray:
@@ -99,9 +124,9 @@ def _without_rows(gradient: FloatArray, hessian: FloatArray, lo: FloatArray, hi:
 
 
 def _piqp(
-    H: FloatArray, c: FloatArray, A: FloatArray, b: FloatArray, lb: FloatArray, ub: FloatArray
+    H: sparse.csc_matrix, c: FloatArray, A: sparse.csc_matrix, b: FloatArray, lb: FloatArray, ub: FloatArray
 ) -> tuple[FloatArray, FloatArray, bool]:
-    """min 1/2 x'diag(H)x + c'x, A x >= b, lb <= x <= ub; returns x, the rows' multipliers (>= 0), solved.
+    """min 1/2 x'Hx + c'x, A x >= b, lb <= x <= ub; returns x, the rows' multipliers (>= 0), solved.
 
     A fresh setup each time: the answer depends on the problem alone.
     """
@@ -113,8 +138,8 @@ def _piqp(
         settings = solver.settings
         settings.eps_abs = settings.eps_rel = tolerance
         settings.eps_duality_gap_abs = settings.eps_duality_gap_rel = tolerance
-        P = np.asfortranarray(np.diag(H)) if dense else sparse.diags(H, format="csc")
-        G = np.asfortranarray(A) if dense else sparse.csc_matrix(A)
+        P = H.toarray(order="F") if dense else H
+        G = A.toarray(order="F") if dense else A
         solver.setup(P, c, None, None, G, b, free, lb, ub)
         status = solver.solve()
         if np.all(np.isfinite(solver.result.x)):

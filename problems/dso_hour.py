@@ -1,0 +1,179 @@
+"""The DSO's problem of one hour: which reactive injections may move, at what cost, and what is said of the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from decomp.messages import FloatArray, IntArray, Query, Request
+from problems.network import hour, opf
+from problems.network.feeder import Network
+from problems.network.hour import Controls, HourProblem
+from problems.network.linear_model import LinearModel
+from problems.network.opf import HourSolution
+from problems.network.power_flow import Flow, solve
+
+NEAREST = 1e-7  # weight, relative to the price, of staying near the offers where prices alone decide
+
+
+@dataclass(frozen=True, eq=False)
+class DsoHour:
+    """One time step.
+
+    p_kw, q_kvar  (S, n) injections with the communities' initial schedules, before Z and shedding
+    q_load_kvar   (n,) reactive loads that may be shed, of either sign
+    prob (S,); pcc_bus (B,) numbers; lo, hi (B,) kvar; dt_h
+    neutral_price c^Q; reference_price, both per kvarh; shed_cost per kvarh; slack_cost per pu h
+    tolerance_pu  exceedance that counts as none
+    """
+
+    network: Network
+    p_kw: FloatArray
+    q_kvar: FloatArray
+    q_load_kvar: FloatArray
+    prob: FloatArray
+    pcc_bus: IntArray
+    lo: FloatArray
+    hi: FloatArray
+    dt_h: float
+    neutral_price: float
+    reference_price: float
+    shed_cost: float
+    slack_cost: float
+    tolerance_pu: float
+
+    def flow(self, Z: FloatArray) -> Flow:
+        """Load flow of every scenario at Z. Raises NoFlowError."""
+        q = self.q_kvar.copy()
+        q[:, self.pcc_bus] += Z
+        flow = solve(self.network, self.p_kw / self.network.base_kva, q / self.network.base_kva)
+        for s in np.flatnonzero(~flow.converged):
+            raise hour.NoFlowError(int(s), flow.reason[s])
+        return flow
+
+    def at(self, Z: FloatArray, mu: FloatArray | None = None) -> Request:
+        """g at Z: least shedding, and slack where that is not enough.
+
+        mu (S, n) per pu h replaces the multipliers that are reported: those of the choice of Z, which is not made here.
+        """
+        flow = self.flow(Z)
+        if hour.exceedance(self.network, flow.v_pu).max() <= hour.FEASIBLE_PU and mu is None:
+            return self.affine(Z, flow)
+        request, _ = self._answered(self._fixed(Z), Z)
+        if mu is None:
+            return request
+        pull = hour.pull_of(self.network, flow.v, mu)
+        return replace(request, info={**request.info, "mu": mu, "nodal_price": self.neutral_price + pull.sum(axis=0)})
+
+    def affine(self, Z: FloatArray, flow: Flow) -> Request:
+        """All limits hold at Z: nothing is shed and g is -<c^Q, Z>."""
+        n, S = len(self.network.buses), len(self.prob)
+        info = {
+            "v_pu": flow.v_pu,
+            "mu": np.zeros((S, n)),
+            "nodal_price": np.full(n, self.neutral_price),
+            "shed_kvar": np.zeros((S, n)),
+            "slack_pu": np.zeros(S),
+            "requirement": Z.copy(),
+        }
+        return Request(Z.copy(), float(-self.neutral_price * self.dt_h * Z.sum()), np.zeros(len(Z), bool), info=info)
+
+    def resolved(self, query: Query) -> tuple[Request, bool]:
+        """argmin g(Z) + <price, Z> + penalty term, and whether the steps came to rest."""
+        level = max(float(np.abs(query.price).max()), abs(self.neutral_price), self.reference_price)
+        quad = self.dt_h * np.where(query.penalty > 0, query.penalty, NEAREST * level / self._reach())
+        linear = self.dt_h * (query.price - self.neutral_price)
+        at_pcc = Controls.everywhere(self.pcc_bus, 1.0, linear, quad, query.center, self.lo, self.hi)
+        request, solution = self._answered(at_pcc, query.center)
+        return request, solution.settled
+
+    def equal_signals(self, before: FloatArray | None) -> tuple[FloatArray, FloatArray, bool]:
+        """(Z, mu, settled) of min c^Q sum_b |Z_b| + shedding; no |Z_b| below what was asked `before`.
+
+        Z = up - down, two controls a PCC, so that either direction costs the neutral price.
+        """
+        kept = np.zeros(len(self.pcc_bus)) if before is None else before
+        price = self.dt_h * (abs(self.neutral_price) or self.reference_price)
+        sides = []
+        for effect, limit in ((1.0, self.hi), (-1.0, -self.lo)):
+            least = np.maximum(effect * kept, 0.0)
+            most = np.where(effect * kept < 0, 0.0, np.maximum(limit, least))
+            linear, quad = np.full(len(kept), price), NEAREST * price / self._reach()
+            sides.append(Controls.everywhere(self.pcc_bus, effect, linear, quad, least, least, most))
+        problem = self._problem(sides[0].joined(sides[1]))
+        solution = opf.solve_hour(problem, np.where(problem.controls.reserve, 0.0, problem.controls.lo))
+        up, down = solution.u[: len(kept)], solution.u[len(kept) : 2 * len(kept)]
+        return up - down, solution.mu / self.dt_h, solution.settled
+
+    def with_model(self, query: Query, request: Request) -> Request:
+        """Add the bound of min g + <price, Z> and the model of g, both linearised at the offers and their shedding.
+
+        At Z = offers the linearised g is the exact one: a cost there and a bound belong to one problem.
+        """
+        fixed = self._problem(self._fixed(query.center))
+        at = self._solve(fixed, query.center)
+        size = len(self.pcc_bus)
+        linear = np.full(size, -self.dt_h * self.neutral_price)
+        free = Controls.everywhere(self.pcc_bus, 1.0, linear, np.zeros(size), query.center, self.lo, self.hi)
+        model = LinearModel.at(self._problem(free), at.u)
+        return replace(
+            request,
+            bound=model.bound(self.dt_h * query.price) if query.want_bound else None,
+            bound_of="linearised",
+            model=model.quadratic(size) if query.want_model else None,
+        )
+
+    def _answered(self, at_pcc: Controls, start: FloatArray) -> tuple[Request, HourSolution]:
+        """Solve, and say what is sent back; its cost is g(Z), without price and penalty."""
+        problem = self._problem(at_pcc)
+        solution = self._solve(problem, start)
+        controls, Z = problem.controls, solution.u[: len(start)].copy()
+        shed = np.zeros((len(self.prob), len(self.network.buses)))
+        sheds = np.flatnonzero(controls.reserve)
+        np.add.at(shed, (controls.scenario[sheds], controls.bus[sheds]), (controls.effect * solution.u)[sheds])
+        cost = -self.neutral_price * self.dt_h * Z.sum() + float(controls.linear[sheds] @ solution.u[sheds])
+        cost += problem.slack_cost * float(self.prob @ solution.slack)
+        info = {
+            "v_pu": np.abs(solution.v),
+            "mu": solution.mu / self.dt_h,
+            "nodal_price": self.neutral_price + solution.pull.sum(axis=0) / self.dt_h,
+            "shed_kvar": shed,
+            "slack_pu": solution.slack,
+            "requirement": Z,
+        }
+        feasible = bool(solution.slack.max() <= self.tolerance_pu)
+        return Request(Z, float(cost), np.ones(len(Z), bool), feasible=feasible, info=info), solution
+
+    def _fixed(self, Z: FloatArray) -> Controls:
+        linear = np.full(len(Z), -self.dt_h * self.neutral_price)
+        return Controls.everywhere(self.pcc_bus, 1.0, linear, np.zeros(len(Z)), Z, Z, Z)
+
+    def _reach(self) -> FloatArray:
+        """(B,) kvar, how far a PCC can go."""
+        return np.maximum(np.maximum(np.abs(self.lo), np.abs(self.hi)), 1.0)
+
+    def _problem(self, at_pcc: Controls) -> HourProblem:
+        """The given controls first, then shedding at every bus with a reactive load, scenario by scenario."""
+        load, S = self.q_load_kvar, len(self.prob)
+        loaded = np.flatnonzero((load != 0) & (np.arange(len(load)) != self.network.slack))
+        bus, scenario = np.tile(loaded, S), np.repeat(np.arange(S), len(loaded))
+        zero = np.zeros(len(bus))
+        shed = Controls(
+            bus=bus,
+            scenario=scenario,
+            effect=np.sign(load[bus]),
+            linear=self.dt_h * self.shed_cost * self.prob[scenario],
+            quad=zero,
+            center=zero,
+            lo=zero,
+            hi=np.abs(load[bus]),
+            reserve=np.ones(len(bus), bool),
+        )
+        slack_cost = self.dt_h * self.slack_cost
+        return HourProblem(self.network, self.p_kw, self.q_kvar, self.prob, at_pcc.joined(shed), slack_cost)
+
+    def _solve(self, problem: HourProblem, Z: FloatArray) -> HourSolution:
+        start = np.zeros(len(problem.controls.bus))
+        start[: len(Z)] = Z
+        return opf.solve_hour(problem, start)

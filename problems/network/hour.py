@@ -1,0 +1,119 @@
+"""One hour of the network: injections that may be moved, the exact flow with them, voltages linearised around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from decomp.errors import CoordinatorError
+from decomp.messages import BoolArray, FloatArray, IntArray
+from problems.network.feeder import Network
+from problems.network.power_flow import Flow, solve
+from problems.network.sensitivity import Sensitivity, sensitivity
+from problems.network.voltage_qp import Linear
+
+FEASIBLE_PU = 1e-9  # an exceedance below this counts as none
+DEAD_BAND_PU = 1e-11  # rounding of the flow, kept out of the merit function
+ALL = -1
+
+
+class NoFlowError(CoordinatorError):
+    """A scenario has no power-flow solution."""
+
+    def __init__(self, scenario: int, reason: str) -> None:
+        self.scenario, self.reason = scenario, reason
+        super().__init__(f"scenario {scenario}: {reason}")
+
+
+@dataclass(frozen=True, eq=False)
+class Controls:
+    """What may be moved, C reactive injections of effect_c u_c kvar.
+
+    bus (C,) number; scenario (C,) or ALL; effect (C,) +-1; linear (C,) cost per kvar; quad, center (C,); lo, hi (C,)
+    kvar, finite; reserve (C,) True: rests at the bound nearest to 0 unless a voltage needs it
+    """
+
+    bus: IntArray
+    scenario: IntArray
+    effect: FloatArray
+    linear: FloatArray
+    quad: FloatArray
+    center: FloatArray
+    lo: FloatArray
+    hi: FloatArray
+    reserve: BoolArray
+
+    @classmethod
+    def everywhere(
+        cls,
+        bus: IntArray,
+        effect: float,
+        linear: FloatArray,
+        quad: FloatArray,
+        center: FloatArray,
+        lo: FloatArray,
+        hi: FloatArray,
+    ) -> Controls:
+        """Controls that act in every scenario and are no reserve."""
+        size = len(bus)
+        none = np.zeros(size, bool)
+        return cls(bus, np.full(size, ALL), np.full(size, effect), linear, quad, center, lo, hi, none)
+
+    def joined(self, other: Controls) -> Controls:
+        """These controls, then the others."""
+        names = [field.name for field in fields(self)]
+        return Controls(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
+
+    def cost(self, u: FloatArray) -> float:
+        """Objective without slack."""
+        return float(self.linear @ u + 0.5 * (self.quad * (u - self.center)) @ (u - self.center))
+
+
+@dataclass(frozen=True, eq=False)
+class HourProblem:
+    """p_kw, q_kvar (S, n) net injections before any control; prob (S,); slack_cost per pu."""
+
+    network: Network
+    p_kw: FloatArray
+    q_kvar: FloatArray
+    prob: FloatArray
+    controls: Controls
+    slack_cost: float
+
+
+def exceedance(network: Network, v_pu: FloatArray) -> FloatArray:
+    """(S,) how far the worst voltage of each row of v_pu (S, n) is outside its limits, 0 if none is."""
+    worst = np.maximum(network.v_min_pu - v_pu, v_pu - network.v_max_pu).max(axis=1)
+    return np.where(worst > DEAD_BAND_PU, worst, 0.0)
+
+
+def flow_with(problem: HourProblem, u: FloatArray) -> Flow:
+    """The exact flow of every scenario with the controls at u."""
+    controls, base = problem.controls, problem.network.base_kva
+    q = problem.q_kvar.copy()
+    for s in range(len(q)):
+        acts = np.flatnonzero((controls.scenario == ALL) | (controls.scenario == s))
+        np.add.at(q[s], controls.bus[acts], (controls.effect * u)[acts])
+    return solve(problem.network, problem.p_kw / base, q / base)
+
+
+def pull_of(network: Network, v: np.ndarray, mu: FloatArray) -> FloatArray:
+    """(S, n) sum_k mu_sk d|V_k|/dq_i per kvar, at the voltages v (S, n)."""
+    return np.stack([sensitivity(network, a).pull(m) for a, m in zip(v, mu, strict=True)]) / network.base_kva
+
+
+def linearise(
+    problem: HourProblem, flow: Flow, columns: IntArray, scale: FloatArray
+) -> tuple[Linear, list[Sensitivity]]:
+    """Voltages around a flow, as functions of the controls `columns`, x = u / scale."""
+    controls, base = problem.controls, problem.network.base_kva
+    place, slopes, exact = [], [], []
+    for s in range(len(flow.v)):
+        at = np.flatnonzero((controls.scenario[columns] == ALL) | (controls.scenario[columns] == s))
+        chosen = columns[at]
+        derivative = sensitivity(problem.network, flow.v[s])
+        place.append(at)
+        slopes.append(derivative.dv_dq(controls.bus[chosen]) * (controls.effect[chosen] * scale[chosen] / base))
+        exact.append(derivative)
+    return Linear(flow.v_pu, tuple(place), tuple(slopes)), exact
