@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from decomp.highs.bounds import dual_bound
-from decomp.highs.explain import explain_infeasible, explain_unbounded
+from decomp.highs.explain import diagnose
 from decomp.highs.linear import BASIC, DUAL, PRIMAL, Options, WarmLinear
 from decomp.highs.mixed import solve_mixed
 from decomp.highs.program import Program
@@ -21,7 +21,6 @@ from decomp.messages import BoolArray, FloatArray, IntArray, Response, Signal, S
 from decomp.subproblem import Arrays
 
 LIMIT_TEXT = "the solver reached its time or iteration limit without a feasible point; raise time_limit_s"
-ERROR_TEXT = "the solver failed numerically, also from a cold start; look at the scale of the model's coefficients"
 TANGENT_TEXT = "convex terms still violated beyond tangent_tol after tangent_rounds rounds"
 
 
@@ -208,11 +207,19 @@ class CompiledBlock:
         answer = None
         for _ in range(s.tangent_rounds):
             answer = solve_mixed(
-                self.program, self.scaled, question.cost, question.lb, question.ub, state.pool, s.mip_abs_gap, s.mip_rel_gap,
-                options, s.time_limit_s,
-            )  # fmt: skip
+                self.program,
+                self.scaled,
+                question.cost,
+                question.lb,
+                question.ub,
+                state.pool,
+                s.mip_abs_gap,
+                s.mip_rel_gap,
+                options,
+                s.time_limit_s,
+            )
             if not answer.status.has_point:
-                return self._explained(answer.status, question, state)
+                return self._explained(answer.status, question, state, whole=True)
             if answer.bound is not None:
                 bound = answer.bound if bound is None else max(bound, answer.bound)
             violated = self.program.terms.violated(answer.x, weight, s.tangent_tol)
@@ -258,8 +265,8 @@ class CompiledBlock:
     def _tidied(self, state: WarmState, pool_dual: FloatArray) -> WarmState:
         """The state one solve later; where the pool has outgrown its terms, without the tangents idle for longest.
 
-        They go when there are twice as many as are to stay, so that the solver's rows are seldom written anew. A tangent
-        that the basis holds stays, or it would be no basis.
+        They go when there are twice as many as are to stay, so that the solver's rows are seldom written anew. A
+        tangent that the basis holds stays, or it would be no basis.
         """
         idle = np.where(pool_dual > 0, 0, state.idle + 1)
         most = math.ceil(self.settings.tangents_per_term * len(self.program.terms))
@@ -325,13 +332,11 @@ class CompiledBlock:
             solve_time=time.perf_counter() - begin,
         )
 
-    def _explained(self, status: Status, question: Question, state: WarmState) -> Outcome:
-        if status is Status.INFEASIBLE:
-            text = explain_infeasible(self.program, question.lb, question.ub, state.pool)
-        elif status is Status.UNBOUNDED:
-            text = explain_unbounded(self.program, question.cost, question.lb, question.ub, state.pool)
-        else:
-            text = LIMIT_TEXT if status is Status.LIMIT else ERROR_TEXT
+    def _explained(self, status: Status, question: Question, state: WarmState, whole: bool = False) -> Outcome:
+        text = LIMIT_TEXT
+        if status is not Status.LIMIT:
+            held = np.zeros(len(self.weight)) if question.stiffness is None else question.stiffness
+            status, text = diagnose(self.program, question.cost, question.lb, question.ub, state.pool, held > 0, whole)
         return Outcome(status, np.zeros(0), None, state, message=text)
 
     def _failed(self, status: Status, message: str, signal: Signal | None, begin: float) -> Response:

@@ -66,8 +66,8 @@ class Program:
 
     @cached_property
     def term_weight(self) -> FloatArray:
-        """Cost of one unit of each epigraph variable: |cost|, and 1 more where a row or the offer holds it too."""
-        used = np.zeros(len(self.cost), bool)
+        """Cost of one unit of each epigraph variable: |cost|, and 1 more where a row, bound or offer holds it too."""
+        used = np.isfinite(self.ub)
         for matrix in (self.A, self.coupling, self.quad):
             if matrix is not None:
                 used[matrix.tocoo().col] = True

@@ -53,7 +53,7 @@ def _norm_gradient(*x: FloatArray) -> Sequence[FloatArray]:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Alike terms: column (m,) of the epigraph variables, column (k, m) of the arguments, -1 = the number in `given`."""
+    """Alike terms: columns (m,) of the epigraph variables and (k, m) of the arguments, -1 = the number in `given`."""
 
     epigraph: IntArray
     column: IntArray
@@ -120,6 +120,11 @@ class Terms:
 
     def __len__(self) -> int:
         return len(self.epigraph)
+
+    @property
+    def names(self) -> list[str]:
+        """Name of every term."""
+        return [g.name for g in self.groups for _ in g.epigraph]
 
     def values(self, x: FloatArray) -> FloatArray:
         """f of every term (M,) at the point x."""
