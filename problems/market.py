@@ -45,6 +45,12 @@ class ReactiveMarket(Problem):
 
     Settings: ClassVar[type[BaseModel]] = MarketSettings
     coordinator: DSO
+    labels: ClassVar[Mapping[str, str]] = {
+        "worst": "voltage pu",
+        "mismatch": "mismatch kvar",
+        "price": "SEK/kvarh",
+        "cost": "cost SEK",
+    }
 
     def __init__(self, settings: MarketSettings, folder: Path) -> None:
         """Read every series and check that the tables fit each other. Raises InputError with every mistake found."""

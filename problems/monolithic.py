@@ -106,8 +106,8 @@ def _add_block(
     block, builder = market.subproblem(key), market.subproblem(key)
     assert isinstance(block, LocalEnergyCommunity)
     assert isinstance(builder, LocalEnergyCommunity)
-    price = block.initial_price
-    response = block.solve(Signal(price=price, active=np.zeros(len(price), bool)))
+    price = market.data[key.unit].reactive_price_sek_per_kvarh
+    response = block.solve(Signal(price=price, active=np.zeros(len(price), np.bool_)))
     if not response.status.has_point:
         raise TatonnementError(f"{key} has no initial schedule: {response.message}")
     inner = builder.build()

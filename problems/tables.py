@@ -96,7 +96,7 @@ def _schedule(market: ReactiveMarket, result: Result, b: int, key: Key) -> pd.Da
     assert result.answers is not None
     at = slice(result.layout.start[b], result.layout.start[b + 1])
     coupling = next(c for c in market.couplings if c.unit == key.unit)
-    price, dq = result.final.block_price[at], result.answers.y[at]
+    price, dq = _final_price(result)[at], result.answers.y[at]
     details = {name: np.asarray(values, float) for name, values in result.details[key].items()}
     dt_h, spot = market.axis.dt_h, market.data[key.unit].spot_sek_per_kwh
     cost = np.zeros(len(dq))
@@ -121,6 +121,16 @@ def _schedule(market: ReactiveMarket, result: Result, b: int, key: Key) -> pd.Da
             **{name: values for name, values in details.items() if values.shape == dq.shape},
         }
     )
+
+
+def _final_price(result: Result) -> FloatArray:
+    """(N,) the price that belongs to the final point: a certified point's own, else the one asked last."""
+    assert result.final is not None
+    certificate, layout = result.certificate, result.layout
+    if certificate is None or result.status not in ("certified", "certified_linearised"):
+        return result.final.block_price
+    agreement = result.final.block_price - layout.to_blocks(layout.to_units(result.final.node_price))
+    return layout.to_blocks(layout.to_units(certificate.price)) + agreement
 
 
 def _step_columns(market: ReactiveMarket, scenarios: int, buses: int) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class TimeAxis:
         """(T,) hour of the day by which each step is shown; the end of a day is 24, not 0. Grows over several days."""
         shift = self.dt_h if self.settings.label == "end" else 0.0
         first = self.settings.start.hour + self.settings.start.minute / 60.0
-        return first + shift + self.dt_h * np.arange(self.settings.steps)
+        return np.asarray(first + shift + self.dt_h * np.arange(self.settings.steps), np.float64)
 
     def index(self, when: datetime) -> int | None:
         """The step that begins at `when`, or None."""
