@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -57,7 +58,7 @@ class Market(Problem):
         market: MarketTable
         unit: dict[str, UnitTable]
 
-    labels = {"price": "EUR"}
+    labels: ClassVar = {"price": "EUR"}
 
     def __init__(self, settings, folder: Path) -> None:
         self.settings = settings
