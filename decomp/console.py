@@ -70,7 +70,7 @@ def columns(first: Row, labels: Mapping[str, str], short: Callable[[str], str]) 
         prices = [Column(f"largest {price}", 24, lambda row: short(_largest(row)))]
     return (
         Column("round", 5, lambda row: str(row.round)),
-        Column(labels.get("worst", "worst"), 9, lambda row: f"{row.worst:.6g}" if math.isfinite(row.worst) else "-"),
+        Column(labels.get("worst", "worst"), 9, lambda row: f"{row.worst:.7g}" if math.isfinite(row.worst) else "-"),
         Column("at", max(len(short(first.worst_at)), 12), lambda row: short(row.worst_at) or "-"),
         Column(labels.get("mismatch", "mismatch"), 9, lambda row: f"{row.mismatch:.3g}"),
         *prices,
