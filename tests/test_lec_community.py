@@ -155,7 +155,7 @@ def test_negative_spot_prices_have_no_opportunity_cost_and_still_an_answer(table
         assert found[f"q_{pv}_kvar"][T14] > 10.0
     assert np.all(np.minimum(found["charge_battery_kw"], found["discharge_battery_kw"]) < 1e-6)
     assert np.all(np.minimum(cheap["charge_battery_kw"], cheap["discharge_battery_kw"]) < 1e-6)
-    assert found["p_import_kw"][T14] > community(table).detail(asked(community(table), NEUTRAL))["p_import_kw"][T14]
+    assert found["p_import_kw"][T14] > asked(community(table), NEUTRAL).report[T14]
 
 
 def test_battery_does_not_burn_energy_at_negative_prices() -> None:
@@ -174,9 +174,10 @@ def test_boiler_that_must_give_more_heat_than_is_wanted_is_named() -> None:
     block = LocalEnergyCommunity("LEC1", own, small(4, heat_load_kw=heat), freeze_p=True)
     response = block.solve(Signal(np.zeros(4)))
     assert response.status is Status.INFEASIBLE
-    assert "heat" in response.message
     assert "[02:00]" in response.message
     assert "[2]" not in response.message
+    assert "boiler_chp: the boiler gives at least boiler_min_kw = 60" in response.message
+    assert "allow dump_max_kw or heat_export_max_kw" in response.message
     dumped = {**LEC1["boiler_chp"], "turbine_max_kw": 0.0, "dump_max_kw": 50.0}
     assert solved(settings(boiler_chp=dumped), small(4, heat_load_kw=heat))["dump_boiler_chp_kw"][2] > 39.0
 
@@ -186,6 +187,19 @@ def test_solar_power_without_a_way_out_is_named() -> None:
     response = LocalEnergyCommunity("LEC", own, small(2, pv_pu=[0.0, 1.0]), freeze_p=True).solve(Signal(np.zeros(2)))
     assert response.status is Status.INFEASIBLE
     assert "electric_balance[01:00]" in response.message
+    assert "export_max_kw limit" in response.message
+
+
+def test_tank_that_cannot_follow_what_is_drawn_is_named() -> None:
+    own = settings(smart_boiler={**LEC2["smart_boiler"], "draw_day_m3_per_h": 0.07})
+    response = LocalEnergyCommunity("LEC", own, campus(LEC2)[1], freeze_p=True).solve(Signal(np.zeros(24)))
+    assert response.status is Status.INFEASIBLE
+    assert "smart_boiler.tank_temperature[" in response.message
+    assert "raise it, or let less be drawn" in response.message
+
+
+def test_offer_that_cannot_be_met_gets_no_advice_on_the_devices(block: LocalEnergyCommunity) -> None:
+    assert "boiler_min_kw" not in block.evaluate(np.full(24, 1e4)).message
 
 
 def test_tank_too_small_for_the_step_is_bad_input() -> None:

@@ -15,12 +15,17 @@ import numpy as np
 import pyomo.environ as pyo
 
 from decomp.highs.tangents import ConvexTerm
-from decomp.messages import Coupling, FloatArray, IntArray, Key, Response, Signal
+from decomp.messages import Coupling, FloatArray, IntArray, Key, Response, Signal, Status
 from decomp.pyomo_block import PyomoSubproblem
 from problems.lec.balances import add_balances
 from problems.lec.data import LecData
 from problems.lec.device import Series
 from problems.lec.settings import LecSettings
+
+EXCHANGE_ADVICE = {
+    "p_net_kw": "import_max_kw and export_max_kw limit the active power at the PCC",
+    "heat_net_kw": "heat_import_max_kw and heat_export_max_kw limit the exchange with the district",
+}
 
 
 class LocalEnergyCommunity(PyomoSubproblem):
@@ -102,11 +107,22 @@ class LocalEnergyCommunity(PyomoSubproblem):
         values = self.value(point, "series").reshape(len(self._labels), self.data.n)
         return dict(zip(self._labels, values, strict=True))
 
+    def _advice(self, response: Response) -> list[str]:
+        """What the devices and limits in a conflict suggest, where not even the first schedule exists."""
+        if response.status is not Status.INFEASIBLE or not response.message.startswith("initial schedule"):
+            return []
+        named = [
+            f"{name}: {device.advice()}"
+            for name, device in self.lec.devices.items()
+            if f"'device.{name}." in response.message and device.advice()
+        ]
+        return named + [text for variable, text in EXCHANGE_ADVICE.items() if f"'{variable}[" in response.message]
+
     def _told(self, response: Response) -> Response:
         """The response with the initial injection behind its report, and steps named by the clock in its message."""
         message = re.sub(r"\[(\d+)\]", lambda found: f"[{self.data.labels[int(found[1])]}]", response.message)
         if not response.status.has_point:
-            return replace(response, message=message)
+            return replace(response, message="; ".join([message.replace("'device.", "'"), *self._advice(response)]))
         return replace(response, message=message, report=np.concatenate([response.report, self.initial.offer]))
 
 

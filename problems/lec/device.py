@@ -59,6 +59,10 @@ class Device(BaseModel):
     def add(self, b: pyo.Block, data: LecData) -> Contribution:
         """Add variables and constraints to the device's own block `b`; names are read by users in error messages."""
 
+    def advice(self) -> str:
+        """What to change where the device takes part in a conflict that leaves no schedule; "" = nothing to say."""
+        return ""
+
     def q_capability_kvar(self, data: LecData) -> tuple[FloatArray, FloatArray]:
         """(T,), (T,): the least and the greatest reactive power it can ever inject."""
         return np.zeros(data.n), np.zeros(data.n)

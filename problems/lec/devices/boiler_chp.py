@@ -53,6 +53,13 @@ class BoilerChp(Device):
             )
         return self
 
+    def advice(self) -> str:
+        return (
+            f"the boiler gives at least boiler_min_kw = {self.boiler_min_kw:g} and changes by no more than "
+            f"ramp_kw_per_h = {self.ramp_kw_per_h:g}: where less heat is wanted, lower "
+            "the minimum or allow dump_max_kw or heat_export_max_kw"
+        )
+
     def q_capability_kvar(self, data: LecData) -> tuple[FloatArray, FloatArray]:
         p = min(self.turbine_max_kw, self.eta_turbine * self.boiler_max_kw)
         return np.full(data.n, self.q_per_p_min * p), np.full(data.n, self.q_per_p_max * p)

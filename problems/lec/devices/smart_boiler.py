@@ -57,6 +57,12 @@ class SmartBoiler(Device):
             raise ValueError(f"day_from_h = {self.day_from_h:g} is after day_to_h = {self.day_to_h:g}")
         return self
 
+    def advice(self) -> str:
+        return (
+            f"power_kw = {self.power_kw:g} must keep the tank between min_c = {self.min_c:g} and max_c = {self.max_c:g} "
+            f"and at start_c = {self.start_c:g} in the end: raise it, or let less be drawn"
+        )
+
     def q_limit_kvar(self) -> float:
         """Largest q with q <= xi p, p <= power_kw and p^2 + q^2 <= S^2: min(xi P_max, S xi / sqrt(1 + xi^2))."""
         return self.q_share * min(self.power_kw, self.converter_kva / sqrt(1.0 + self.q_share**2))

@@ -45,6 +45,12 @@ class TesStirling(Device):
             )
         return self
 
+    def advice(self) -> str:
+        return (
+            f"heater_kw = {self.heater_kw:g} must make up the losses of the store, which ends at start_kwh = "
+            f"{self.start_kwh:g} or above: raise it, or lower the start"
+        )
+
     def add(self, b: pyo.Block, data: LecData) -> Contribution:
         """At the end of step k: phi[k] = (1 - loss)^dt phi[k-1] + (eta_h P_in - H_dis) dt, phi[T-1] >= phi_start.
 
