@@ -59,7 +59,7 @@ class SmartBoiler(Device):
 
     def advice(self) -> str:
         return (
-            f"power_kw = {self.power_kw:g} must keep the tank between min_c = {self.min_c:g} and max_c = {self.max_c:g} "
+            f"power_kw = {self.power_kw:g} must keep the tank at min_c = {self.min_c:g} to max_c = {self.max_c:g} "
             f"and at start_c = {self.start_c:g} in the end: raise it, or let less be drawn"
         )
 
