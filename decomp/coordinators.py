@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import piqp
-from scipy import sparse
 
 from decomp.coordinator import Coordinator, Reports, Warm
 from decomp.errors import CoordinatorError
 from decomp.messages import FloatArray, IntArray, QuadraticModel, Query, Request
+from decomp.quadratic_program import NoSolution, solve
+
+NEAREST = 1e-6  # pull of the offers where prices alone decide: of the reference price, at the far end of the box
 
 
 class Nobody(Coordinator):
@@ -25,15 +26,18 @@ class Nobody(Coordinator):
         return self.evaluate(part, np.zeros(0), reports), warm
 
     def evaluate(self, part: int, Z: FloatArray, reports: Reports) -> Request:
-        return Request(Z=np.zeros(0), cost=0.0, active=np.zeros(0, bool), bound=0.0)
+        nothing = np.zeros(0)
+        model = _indicator(np.zeros((0, 0)), nothing, 0)
+        return Request(Z=nothing, cost=0.0, active=np.zeros(0, bool), bound=0.0, model=model)
 
 
 class Quadratic(Coordinator):
     """Any convex quadratic g(Z), given as a QuadraticModel.
 
-    answer    argmin g(Z) + <price, Z> + 1/2 sum weight penalty (Z - center)^2 within the box; where the penalty is 0
-              the minimiser nearest to `center`, found by a second QP on the optimal face
-    bound     the QP's dual value, lowered by what its residual may hide within the box
+    answer    argmin g(Z) + <price, Z> + 1/2 sum weight penalty (Z - center)^2 within the box; where the penalty is 0 a
+              pull towards `center` too weak to matter against a price: of all minimisers of a linear g the nearest
+              (Mangasarian and Meyer 1979)
+    bound     the program's dual value without that pull
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Quadratic(Coordinator):
         self.scale = np.ones(n) if scale is None else np.asarray(scale, float)
         self.box = (np.asarray(box[0], float), np.asarray(box[1], float))
         self.model = model
+        self._pull = NEAREST * self.scale / np.maximum(self.box[1] - self.box[0], 1e-300)
 
     def answer(self, part: int, query: Query, reports: Reports, warm: Warm) -> tuple[Request, Warm]:
         m, z = self.model, self.model.z_cols
@@ -62,18 +67,19 @@ class Quadratic(Coordinator):
         P[z, z] += self.weight * query.penalty
         lb, ub = m.lb.copy(), m.ub.copy()
         lb[z], ub[z] = np.maximum(lb[z], self.box[0]), np.minimum(ub[z], self.box[1])
-        v, value = _solve(P, q, m.A, m.lo, m.hi, lb, ub)
-        free = query.penalty == 0
-        if free.any():
-            v = self._nearest(P, q, lb, ub, v, value, query.center, free)
-        bound = None
-        if query.want_bound and free.all():
-            bound = value + m.offset
+        try:
+            found = solve(P, q, m.A, m.lo, m.hi, lb, ub)
+            near = np.where(query.penalty == 0, self._pull, 0.0)
+            P[z, z] += self.weight * near
+            q[z] -= self.weight * near * query.center
+            v = solve(P, q, m.A, m.lo, m.hi, lb, ub).v if near.any() else found.v
+        except NoSolution as error:
+            raise CoordinatorError(f"{error}; look at the coordinator's rows and its box") from None
         request = Request(
             Z=v[z],
             cost=float(0.5 * v @ m.P @ v + m.q @ v + m.offset),
             active=np.ones(len(z), bool),
-            bound=bound,
+            bound=found.bound + m.offset if query.want_bound and not query.penalty.any() else None,
             model=m if query.want_model else None,
         )
         return request, warm
@@ -84,33 +90,10 @@ class Quadratic(Coordinator):
         lb[m.z_cols] = ub[m.z_cols] = Z
         all_active = np.ones(len(Z), bool)
         try:
-            v, _ = _solve(m.P, m.q, m.A, m.lo, m.hi, lb, ub)
-        except CoordinatorError:
+            v = solve(m.P, m.q, m.A, m.lo, m.hi, lb, ub).v
+        except NoSolution:
             return Request(Z=Z, cost=np.inf, active=all_active, feasible=False)
         return Request(Z=Z, cost=float(0.5 * v @ m.P @ v + m.q @ v + m.offset), active=all_active)
-
-    def _nearest(
-        self,
-        P: FloatArray,
-        q: FloatArray,
-        lb: FloatArray,
-        ub: FloatArray,
-        v: FloatArray,
-        value: float,
-        center: FloatArray,
-        free: np.ndarray,
-    ) -> FloatArray:
-        # Minimisers of a convex QP share Pv and q'v: those are the rows of the optimal face.
-        m, z = self.model, self.model.z_cols
-        A = np.vstack([m.A, P, q])
-        face = np.append(P @ v, q @ v)
-        slack = 1e-9 * (1 + np.abs(face))
-        D = np.zeros_like(P)
-        D[z[free], z[free]] = self.weight[free]
-        c = np.zeros(len(q))
-        c[z[free]] = -self.weight[free] * center[free]
-        lo, hi = np.concatenate([m.lo, face - slack]), np.concatenate([m.hi, face + slack])
-        return _solve(D, c, A, lo, hi, lb, ub)[0]
 
 
 class Exchange(Quadratic):
@@ -168,38 +151,3 @@ def _chain(members: IntArray) -> list[tuple[int, int]]:
 def _indicator(A: FloatArray, rhs: FloatArray, n: int) -> QuadraticModel:
     free = np.full(n, np.inf)
     return QuadraticModel(np.zeros((n, n)), np.zeros(n), A, rhs, rhs, -free, free, np.arange(n))
-
-
-def _solve(
-    P: FloatArray, q: FloatArray, A: FloatArray, lo: FloatArray, hi: FloatArray, lb: FloatArray, ub: FloatArray
-) -> tuple[FloatArray, float]:
-    """min 1/2 v'Pv + q'v over lo <= Av <= hi, lb <= v <= ub; returns the minimiser and a lower bound of the value.
-
-    Bound: for any multiplier y of the rows, min_v 1/2 v'Pv + (q + A'y)'v - support(y) with 1/2 v'Pv replaced by its
-    tangent at v* is below the optimum; the remaining gradient is paid at the worse end of the variable's bounds.
-    """
-    solver = piqp.SparseSolver()
-    solver.settings.eps_abs = solver.settings.eps_rel = 1e-10
-    solver.settings.eps_duality_gap_abs = solver.settings.eps_duality_gap_rel = 1e-10
-    solver.settings.max_iter = 500
-    eye = sparse.identity(len(q), format="csc")
-    G = sparse.vstack([sparse.csc_matrix(A), eye], format="csc")
-    low, high = np.concatenate([lo, lb]), np.concatenate([hi, ub])
-    equal = low == high
-    bounded = ~equal & (np.isfinite(low) | np.isfinite(high))
-    solver.setup(sparse.csc_matrix(P), q, G[equal], low[equal], G[bounded], low[bounded], high[bounded])
-    status = solver.solve()
-    if status != piqp.PIQP_SOLVED:
-        raise CoordinatorError(f"the coordinator's quadratic model has no solution ({status}); check its box and rows")
-    r = solver.result
-    v = np.clip(np.asarray(r.x), lb, ub)
-    dual = np.zeros(len(low))
-    dual[equal] = r.y
-    dual[bounded] = np.asarray(r.z_u) - np.asarray(r.z_l)
-    rows = dual[: len(lo)]
-    rows = np.where(((rows > 0) & ~np.isfinite(hi)) | ((rows < 0) & ~np.isfinite(lo)), 0.0, rows)
-    gradient = P @ v + q + A.T @ rows
-    ends = np.where(gradient > 0, lb, ub)
-    linear = np.where(np.abs(gradient) < 1e-12, 0.0, gradient * np.where(np.isfinite(ends), ends, v))
-    support = np.where(rows > 0, rows * np.where(np.isfinite(hi), hi, 0.0), rows * np.where(np.isfinite(lo), lo, 0.0))
-    return v, float(-0.5 * v @ P @ v + linear.sum() - support.sum())

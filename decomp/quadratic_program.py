@@ -1,0 +1,77 @@
+"""One convex quadratic program, solved by PIQP from scratch: its answer depends on nothing but its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import piqp
+from scipy import sparse
+
+from decomp.errors import TatonnementError
+from decomp.messages import FloatArray
+
+SETTINGS = {
+    "eps_abs": 1e-10,
+    "eps_rel": 1e-11,
+    "eps_duality_gap_abs": 1e-10,
+    "eps_duality_gap_rel": 1e-11,
+    "max_iter": 500,
+}
+GOOD_ENOUGH = 1e-7  # relative residuals at which an answer that missed the tolerances is still taken
+
+
+class NoSolution(TatonnementError):
+    """The quadratic program is infeasible, unbounded, or beyond the solver's numerical means."""
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Minimiser v (n,), row multipliers (m,) > 0 at the upper side, and a proven lower bound of the value."""
+
+    v: FloatArray
+    rows: FloatArray
+    bound: float
+
+
+def solve(
+    P: sparse.spmatrix | FloatArray,
+    q: FloatArray,
+    A: sparse.spmatrix | FloatArray,
+    lo: FloatArray,
+    hi: FloatArray,
+    lb: FloatArray,
+    ub: FloatArray,
+) -> Solution:
+    """min 1/2 v'Pv + q'v over lo <= Av <= hi, lb <= v <= ub; free sides are +-inf. Raises NoSolution.
+
+    Bound: for any row multipliers y the minimum is at least -1/2 v*'Pv* + min_v (Pv* + q + A'y)'v - support(y), because
+    1/2 v'Pv lies above its tangent at v*; the gradient that rounding leaves is paid at the worse end of the bounds.
+    """
+    P, A = sparse.csc_matrix(P), sparse.csc_matrix(A)
+    size = max(float(np.max(np.abs(q), initial=0.0)), float(np.max(np.abs(P.data), initial=0.0))) or 1.0
+    unit = 2.0 ** -np.round(np.log2(size))  # the solver's tolerances are absolute: the objective is of order one
+    solver = piqp.SparseSolver()
+    for name, value in SETTINGS.items():
+        setattr(solver.settings, name, value)
+    equal = lo == hi
+    held = ~equal & (np.isfinite(lo) | np.isfinite(hi))
+    A = A.tocsr()
+    solver.setup(unit * P, unit * q, A[equal].tocsc(), lo[equal], A[held].tocsc(), lo[held], hi[held], lb, ub)
+    status, info = solver.solve(), solver.result.info
+    close = max(info.primal_res_rel, info.dual_res_rel) < GOOD_ENOUGH and info.duality_gap_rel < GOOD_ENOUGH
+    if status != piqp.PIQP_SOLVED and not close:
+        raise NoSolution(f"a quadratic program of {len(q)} columns and {len(lo)} rows has no solution: {status}")
+    result = solver.result
+    v = np.clip(np.asarray(result.x), lb, ub)
+    rows = np.zeros(len(lo))
+    rows[equal] = np.asarray(result.y) / unit
+    rows[held] = (np.asarray(result.z_u) - np.asarray(result.z_l)) / unit
+    rows = np.where(((rows > 0) & ~np.isfinite(hi)) | ((rows < 0) & ~np.isfinite(lo)), 0.0, rows)
+    curve = P @ v
+    gradient = curve + q + A.T @ rows
+    ends = np.where(gradient > 0, lb, ub)
+    # a column without a bound on that side can only hide rounding: its gradient is taken where it is
+    tangent = float(np.sum(gradient * np.where(np.isfinite(ends), ends, v)))
+    sides = np.where(rows > 0, np.where(np.isfinite(hi), hi, 0.0), np.where(np.isfinite(lo), lo, 0.0))
+    return Solution(v, rows, float(-0.5 * v @ curve + tangent - rows @ sides))

@@ -1,0 +1,164 @@
+"""The master problem of cutting-plane rules: the coordinator's own model beside what the blocks have answered so far.
+
+    min  g(Z) + sum_us pi_s [ sum_k alpha_usk (f_usk - <lambda_us, y_usk>) + <lambda_us, z_u> + tau/2 |r_us|^2 ]
+    s.t. r_us = z_u - sum_k alpha_usk y_usk,  sum_k alpha_usk = 1,  alpha >= 0,  Z_b = sum of z_u over the units at b
+
+lambda is the stability centre. At the optimum the price that goes with the residual is lambda + tau r. With
+`price_range` instead of tau the residual costs price_range |r|: the cutting-plane model itself on a box of prices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import sparse
+
+from decomp.layout import Answers, Layout
+from decomp.messages import FloatArray, IntArray, QuadraticModel
+from decomp.quadratic_program import solve
+
+UNUSED_ROUNDS = 12  # a column without weight for so long is dropped
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Answers of all blocks: block (K,) each belongs to, y stacked by `start` (K+1,), cost (K,), rounds unused (K,)."""
+
+    block: IntArray
+    start: IntArray
+    y: FloatArray
+    cost: FloatArray
+    idle: IntArray
+
+    @classmethod
+    def none(cls) -> Columns:
+        """No answers yet."""
+        nothing = np.zeros(0, np.int64)
+        return cls(nothing, np.zeros(1, np.int64), np.zeros(0), np.zeros(0), nothing)
+
+    def plus(self, answers: Answers) -> Columns:
+        """With one more answer of every block that differs from those it has given."""
+        layout = answers.layout
+        sizes = np.diff(layout.start)
+        ends = zip(self.block, self.start[:-1], self.start[1:], strict=True)
+        known = {(int(b), self.y[s:e].tobytes()) for b, s, e in ends}
+        new = [b for b in range(len(layout.keys)) if (b, _of(answers.y, layout, b).tobytes()) not in known]
+        return Columns(
+            np.append(self.block, new).astype(np.int64),
+            np.append(self.start, self.start[-1] + np.cumsum(sizes[new])).astype(np.int64),
+            np.concatenate([self.y, *(_of(answers.y, layout, b) for b in new)]),
+            np.append(self.cost, answers.cost[new]),
+            np.append(self.idle, np.zeros(len(new), np.int64)),
+        )
+
+    def used(self, alpha: FloatArray) -> Columns:
+        """After a master: columns without weight grow older, those idle too long go."""
+        idle = np.where(alpha > 1e-9, 0, self.idle + 1)
+        keep = np.flatnonzero(idle <= UNUSED_ROUNDS)
+        sizes = np.diff(self.start)
+        at = np.concatenate([np.arange(self.start[k], self.start[k + 1]) for k in keep] or [np.zeros(0, np.int64)])
+        start = np.concatenate([[0], np.cumsum(sizes[keep])]).astype(np.int64)
+        return replace(self, block=self.block[keep], start=start, y=self.y[at], cost=self.cost[keep], idle=idle[keep])
+
+    def matrix(self, layout: Layout) -> sparse.csc_matrix:
+        """(N, K): y of each column in the stacked rows of its block."""
+        sizes = np.diff(self.start)
+        rows = layout.start[np.repeat(self.block, sizes)] + np.arange(len(self.y)) - np.repeat(self.start[:-1], sizes)
+        columns = np.repeat(np.arange(len(self.block)), sizes)
+        return sparse.csc_matrix((self.y, (rows, columns)), (len(layout.entry), len(self.block)))
+
+    def values(self, layout: Layout, price: FloatArray) -> FloatArray:
+        """(K,) f_k - <price, y_k> at stacked prices (N,)."""
+        return self.cost - np.asarray(self.matrix(layout).T @ (layout.weight[layout.entry] * price))
+
+    def model_value(self, layout: Layout, price: FloatArray) -> float:
+        """sum_us pi_s min_k f_k - <price, y_k>: the blocks' cutting-plane model."""
+        least = np.full(len(layout.keys), np.inf)
+        np.minimum.at(least, self.block, self.values(layout, price))
+        return float(np.sum(layout.prob * least))
+
+
+@dataclass(frozen=True, eq=False)
+class MasterPoint:
+    """z (M,) requested, offered (M,) = sum_s pi_s sum_k alpha y, price (N,) of the blocks, alpha (K,)."""
+
+    z: FloatArray
+    offered: FloatArray
+    price: FloatArray
+    alpha: FloatArray
+
+
+def solve_master(
+    layout: Layout,
+    model: QuadraticModel,
+    box: tuple[FloatArray, FloatArray],
+    columns: Columns,
+    center: FloatArray,
+    tau: FloatArray | None,
+    price_range: FloatArray | None = None,
+) -> MasterPoint:
+    """Solve the master around `center` (N,) with tau (M,) or with price_range (M,). Raises NoSolution."""
+    n_v, M, K, N = len(model.q), len(layout.node), len(columns.block), len(layout.entry)
+    weight = layout.pi * layout.weight[layout.entry]
+    e = columns.values(layout, center)
+    least = np.full(len(layout.keys), np.inf)
+    np.minimum.at(least, columns.block, e)
+    alpha_cost = layout.prob[columns.block] * (e - least[columns.block])
+    z_cost = np.bincount(layout.entry, weight * center, minlength=M)
+    parts = 1 if tau is not None else 2
+    if tau is not None:
+        curve, r_cost, r_lb = weight * layout.to_blocks(tau), np.zeros(N), np.full(N, -np.inf)
+    else:
+        assert price_range is not None
+        curve, r_cost, r_lb = np.zeros(2 * N), np.tile(weight * layout.to_blocks(price_range), 2), np.zeros(2 * N)
+    P = sparse.block_diag([sparse.csc_matrix(model.P), sparse.csc_matrix((M + K, M + K)), sparse.diags(curve)])
+    q = np.concatenate([model.q, z_cost, alpha_cost, r_cost])
+
+    spread = sparse.csr_matrix((np.ones(N), (np.arange(N), layout.entry)), (N, M))
+    eye = sparse.identity(N)
+    residual = eye if parts == 1 else sparse.hstack([eye, -eye])
+    coupling = sparse.hstack([sparse.csr_matrix((N, n_v)), -spread, columns.matrix(layout), residual])
+    at = np.flatnonzero(layout.node >= 0)
+    n = len(layout.count)
+    gather = sparse.csr_matrix((np.ones(len(at)), (layout.node[at], at)), (n, M))
+    pick = sparse.csr_matrix((np.ones(n), (np.arange(n), model.z_cols)), (n, n_v))
+    balance = sparse.hstack([pick, -gather, sparse.csr_matrix((n, K + parts * N))])
+    of_block = sparse.csr_matrix((np.ones(K), (columns.block, np.arange(K))), (len(layout.keys), K))
+    B = len(layout.keys)
+    convex = sparse.hstack([sparse.csr_matrix((B, n_v + M)), of_block, sparse.csr_matrix((B, parts * N))])
+    own = sparse.hstack([sparse.csr_matrix(model.A), sparse.csr_matrix((len(model.lo), M + K + parts * N))])
+    A = sparse.vstack([own, balance, convex, coupling], format="csc")
+    one, zero = np.ones(len(layout.keys)), np.zeros(n)
+    lo = np.concatenate([model.lo, zero, one, np.zeros(N)])
+    hi = np.concatenate([model.hi, zero, one, np.zeros(N)])
+    v_lb, v_ub = model.lb.copy(), model.ub.copy()
+    v_lb[model.z_cols] = np.maximum(v_lb[model.z_cols], box[0])
+    v_ub[model.z_cols] = np.minimum(v_ub[model.z_cols], box[1])
+    free = np.full(M, np.inf)
+    lb = np.concatenate([v_lb, -free, np.zeros(K), r_lb])
+    ub = np.concatenate([v_ub, free, np.full(K, np.inf), np.full(parts * N, np.inf)])
+
+    found = solve(P, q, A, lo, hi, lb, ub)
+    z = found.v[n_v : n_v + M]
+    alpha = np.maximum(found.v[n_v + M : n_v + M + K], 0.0)
+    alpha /= np.bincount(columns.block, alpha, minlength=len(one))[columns.block]
+    offered = np.asarray(columns.matrix(layout) @ alpha)
+    if tau is not None:
+        price = center + layout.to_blocks(tau) * (layout.to_blocks(z) - offered)
+    else:
+        price = center - found.rows[-N:] / weight
+    return MasterPoint(z, layout.mean(offered), price, alpha)
+
+
+def coordinator_value(model: QuadraticModel, box: tuple[FloatArray, FloatArray], worth: FloatArray) -> float:
+    """min_Z g(Z) + worth'Z (worth = weight * TS) within the box, from below."""
+    q, lb, ub = model.q.copy(), model.lb.copy(), model.ub.copy()
+    q[model.z_cols] += worth
+    lb[model.z_cols] = np.maximum(lb[model.z_cols], box[0])
+    ub[model.z_cols] = np.minimum(ub[model.z_cols], box[1])
+    return solve(model.P, q, model.A, model.lo, model.hi, lb, ub).bound + model.offset
+
+
+def _of(y: FloatArray, layout: Layout, b: int) -> FloatArray:
+    return y[layout.start[b] : layout.start[b + 1]]
