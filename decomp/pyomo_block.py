@@ -36,10 +36,11 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class _Built:
-    """The model, its variables in point order and the backend that answers for it."""
+    """The model, its variables in point order, the length of a point (a backend may append) and the backend."""
 
     model: pyo.ConcreteModel
     columns: list[Any]
+    width: int
     backend: Backend
 
 
@@ -140,13 +141,13 @@ class PyomoSubproblem(Subproblem):
     def value(self, point: FloatArray | None, component: Any) -> FloatArray:
         """Values of a Var, Expression or Constraint body of the model (or its name) at a point, in component order."""
         built = self._built
-        if point is None or len(point) != len(built.columns):
-            raise ValueError(f"a point of this block has {len(built.columns)} values, as in Response.point")
+        if point is None or len(point) != built.width:
+            raise ValueError(f"a point of this block has {built.width} values, as in Response.point")
         if isinstance(component, str):
             name, component = component, built.model.find_component(component)
             if component is None:
                 raise KeyError(f"the model has no component '{name}'")
-        for v, x in zip(built.columns, point, strict=True):
+        for v, x in zip(built.columns, point, strict=False):
             v.set_value(float(x), skip_validation=True)
         parts = [component[i] for i in component] if component.is_indexed() else [component]
         return np.array([pyo.value(p, exception=False) for p in parts], float)
@@ -175,6 +176,7 @@ class PyomoSubproblem(Subproblem):
             i: np.array([number[id(v)] for v in variables if id(v) in number], np.int64)
             for i, variables in self.frozen(model).items()
         }
+        width = len(order)
         price = None if self.initial_price is None else np.asarray(self.initial_price, float)
         if self.solver != "highs":
             size = len(model.coupling) if hasattr(model, "coupling") else 0
@@ -184,11 +186,12 @@ class PyomoSubproblem(Subproblem):
             )  # fmt: skip
         else:
             program = compile_model(model, terms, name)
+            width = len(program.cost)
             backend = CompiledBlock(
                 program, self._weight(len(program.coupling_0)), self.settings, initial_price=price, frozen=frozen,
                 first_options=self.solver_options, later_options=self.later_options,
             )  # fmt: skip
-        return _Built(model, order, backend)
+        return _Built(model, order, width, backend)
 
     def _weight(self, size: int) -> FloatArray:
         weight = np.asarray(self.weight, float)

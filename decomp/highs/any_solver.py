@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyomo.environ as pyo
 from pyomo.common.errors import PyomoException
+from pyomo.common.modeling import unique_component_name
 from pyomo.opt import TerminationCondition as End
 
 from decomp.errors import InputError, Mistake
@@ -79,6 +80,10 @@ class SolverBlock:
         self.initial_price, self.frozen = initial_price, frozen
         self.first_options = dict(first_options or {})
         self.later_options = self.first_options if later_options is None else dict(later_options)
+        if "highs" in solver:
+            # all HiGHS objects of a process must agree on their threads
+            self.first_options = {"threads": 1, **self.first_options}
+            self.later_options = {"threads": 1, **self.later_options}
         self.cost = scalar_expression(model.cost)
         coupling = model.coupling
         self.coupling = [coupling[i] for i in coupling] if coupling.is_indexed() else [coupling]
@@ -91,7 +96,7 @@ class SolverBlock:
         for objective in model.component_data_objects(pyo.Objective, active=True):
             objective.deactivate()
         block = pyo.Block()
-        model.add_component(pyo.unique_component_name(model, "signal"), block)
+        model.add_component(unique_component_name(model, "signal"), block)
         block.worth = pyo.Param(entries, mutable=True, initialize=0.0)
         block.stiffness = pyo.Param(entries, mutable=True, initialize=0.0)
         block.target = pyo.Param(entries, mutable=True, initialize=0.0)
@@ -124,13 +129,17 @@ class SolverBlock:
 
     def initial(self, state: StartState) -> tuple[Initial | None, StartState, str]:
         """The schedule at the initial price, solved for when there is none yet; None and why without one."""
+        after, failed = self._prepared(state)
+        return after.initial, after, "" if failed is None else failed.message
+
+    def _prepared(self, state: StartState) -> tuple[StartState, Response | None]:
+        """The state with the initial schedule in it, or the answer that says why there is none."""
         if self.initial_price is None or state.initial is not None:
-            return state.initial, state, ""
+            return state, None
         response, after = self._run(state, self.initial_price, None, None, None, None)
         if not response.status.has_point or response.point is None:
-            return None, state, f"initial schedule: {response.message}"
-        initial = Initial(response.y, response.point, response.cost)
-        return initial, replace(after, initial=initial), ""
+            return state, self._failed(response.status, f"initial schedule: {response.message}")
+        return replace(after, initial=Initial(response.y, response.point, response.cost)), None
 
     def solve(self, signal: Signal, state: StartState) -> tuple[Response, StartState]:
         """The solver's answer to a signal; never with a bound."""
@@ -139,10 +148,10 @@ class SolverBlock:
             value = getattr(signal, name)
             if value is not None and (value.shape != (n,) or not np.all(np.isfinite(value))):
                 return self._failed(Status.ERROR, f"the signal's {name} is not {n} finite numbers"), state
-        initial, state, message = self.initial(state)
-        if message:
-            return self._failed(Status.ERROR, message), state
-        state = replace(state, active=signal.active)
+        state, failed = self._prepared(state)
+        if failed is not None:
+            return replace(failed, signal_id=signal.id), state
+        initial, state = state.initial, replace(state, active=signal.active)
         origin = np.zeros(n) if initial is None else initial.offer
         pulled = signal.target is not None and signal.penalty is not None and bool(np.any(signal.penalty > 0))
         stiffness = self.weight * signal.penalty if pulled and signal.penalty is not None else None
@@ -152,9 +161,10 @@ class SolverBlock:
 
     def evaluate(self, y: FloatArray, state: StartState) -> Response:
         """min f with the offers fixed at y."""
-        initial, state, message = self.initial(state)
-        if message:
-            return self._failed(Status.ERROR, message)
+        state, failed = self._prepared(state)
+        if failed is not None:
+            return failed
+        initial = state.initial
         raw = y if initial is None else y + initial.offer
         response, _ = self._run(state, np.zeros(len(y)), None, None, raw, state.active)
         return self._shifted(response, initial)
@@ -218,7 +228,7 @@ class SolverBlock:
             if status.has_point:
                 self._load(result)
                 return status, ""
-        except (PyomoException, ValueError, RuntimeError, ArithmeticError, OSError, KeyError) as error:
+        except Exception as error:  # solvers raise whatever they like; the run must be told, not ended
             return Status.ERROR, f"{self.name} failed: {error}"
         said = f"{self.name} ended with '{result.solver.termination_condition}'"
         detail = getattr(result.solver, "message", None)

@@ -71,7 +71,7 @@ class CompiledBlock:
         self.initial_price, self.frozen = initial_price, dict(frozen or {})
         self.first_options = dict(first_options or {})
         self.later_options = self.first_options if later_options is None else dict(later_options)
-        self.warm = WarmLinear(program, self.scaled, {}, settings.fresh_every)
+        self.warm = WarmLinear(program, self.scaled, settings.fresh_every)
 
     def cold(self) -> WarmState:
         """The state before the first solve."""
@@ -204,12 +204,15 @@ class CompiledBlock:
         options = self.first_options if state.basis is None else self.later_options
         s, weight = self.settings, self.program.term_weight
         bound, settled = None, False
+        cost = question.cost.copy()
+        cost[self.program.curve] = 1.0
+        weight = weight + np.isin(self.program.terms.epigraph, self.program.curve)
         answer = None
         for _ in range(s.tangent_rounds):
             answer = solve_mixed(
                 self.program,
                 self.scaled,
-                question.cost,
+                cost,
                 question.lb,
                 question.ub,
                 state.pool,
@@ -293,15 +296,21 @@ class CompiledBlock:
         return Outcome(a.status, a.x, bound, replace(state, basis=a.basis), a.pool_dual)
 
     def _curved_step(self, q: Question, state: WarmState) -> Outcome:
-        a = solve_quadratic(
-            self.program, self.scaled, q.cost, q.lb, q.ub, state.pool, q.stiffness, q.target
-        )  # fmt: skip
+        used, ub = np.ones(len(state.pool), bool), q.ub
+        if len(self.program.curve):
+            used, ub = ~np.isin(self.program.terms.epigraph, self.program.curve)[state.pool.term], q.ub.copy()
+            ub[self.program.curve] = 0.0
+        a = solve_quadratic(self.program, self.scaled, q.cost, q.lb, ub, state.pool.only(used), q.stiffness, q.target)
+        if not a.status.has_point:
+            return Outcome(a.status, a.x, None, state)
+        pool_dual = np.zeros(len(used))
+        pool_dual[used] = a.pool_dual
         bound = None
-        if a.status.has_point and q.stiffness is None:
+        if q.stiffness is None:
             bound = dual_bound(
-                self.program, q.cost, q.constant, q.lb, q.ub, a.x, a.row_dual, state.pool, a.pool_dual
+                self.program, q.cost, q.constant, q.lb, q.ub, a.x, a.row_dual, state.pool, pool_dual
             )  # fmt: skip
-        return Outcome(a.status, a.x, bound, state, a.pool_dual)
+        return Outcome(a.status, a.x, bound, state, pool_dual)
 
     # -- from solves to an answer --------------------------------------------------------------------------------------
 

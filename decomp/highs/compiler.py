@@ -12,6 +12,7 @@ from pyomo.repn import generate_standard_repn
 from scipy import sparse
 
 from decomp.errors import InputError, Mistake
+from decomp.highs.curve import with_curve_columns
 from decomp.highs.program import Program
 from decomp.highs.tangents import ConvexTerm, Group, Terms
 
@@ -63,7 +64,7 @@ def compile_model(model: pyo.ConcreteModel, terms: Sequence[ConvexTerm] = (), na
         terms=Terms(tuple(compiled)),
     )
     _check(program, name)
-    return program
+    return with_curve_columns(program) if program.integer.any() else program
 
 
 def scalar_expression(cost: Any) -> Any:

@@ -93,9 +93,9 @@ class WarmLinear:
     solver remembers and starts from the given basis. With `fresh_every` = k every k-th solve is done on a new object.
     """
 
-    def __init__(self, program: Program, scaled: Scaled, options: Options, fresh_every: int = 0) -> None:
+    def __init__(self, program: Program, scaled: Scaled, fresh_every: int = 0) -> None:
         self.program, self.scaled, self.fresh_every = program, scaled, fresh_every
-        self.options = dict(options)
+        self.given: dict[str, object] = {}
         self.columns = np.arange(len(program.cost), dtype=np.int32)
         self.solver: highspy.Highs | None = None
         self.loaded = program.terms.no_tangents()
@@ -118,9 +118,13 @@ class WarmLinear:
         column = self.scaled.column
         solver.changeColsCost(len(column), self.columns, cost * column)
         solver.changeColsBounds(len(column), self.columns, lb / column, ub / column)
+        if basis is None:
+            strategy = DUAL
         answer = self._run(solver, basis, strategy, options or {}, time_limit_s)
+        if answer.status is Status.ERROR and strategy == PRIMAL:
+            # primal simplex can end with "unknown" where dual simplex has no trouble
+            answer = self._run(solver, basis, DUAL, options or {}, time_limit_s)
         if answer.status is Status.ERROR and basis is not None:
-            # a basis can be numerically bad for new costs; a cold start is the same on every machine and rank
             answer = self._run(solver, None, DUAL, options or {}, time_limit_s)
         return answer
 
@@ -133,7 +137,13 @@ class WarmLinear:
         time_limit_s: float | None,
     ) -> LinearAnswer:
         solver.clearSolver()
-        set_options(solver, {"simplex_strategy": strategy, **self.options, **options})
+        if options != self.given:
+            # the first solve's options must not linger on this object: another one would not have them
+            solver.resetOptions()
+            set_options(solver, {**HISTORY_FREE, **options})
+            self.given = dict(options)
+        if "simplex_strategy" not in options:
+            solver.setOptionValue("simplex_strategy", strategy)
         if time_limit_s is not None:
             solver.setOptionValue("time_limit", solver.getRunTime() + time_limit_s)
         if basis is not None:
@@ -158,7 +168,7 @@ class WarmLinear:
         self.count += 1
         due = self.fresh_every > 0 and self.count % self.fresh_every == 0
         if self.solver is None or due or not pool.starts_with(self.loaded):
-            self.solver = new_solver(self.options)
+            self.solver, self.given = new_solver({}), {}
             pass_rows(self.solver, self.scaled.rows, np.zeros(len(self.columns)))
             self.loaded, self.factor = self.program.terms.no_tangents(), np.zeros(0)
         if len(pool) > len(self.loaded):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 
 from decomp.highs.tangents import Terms
-from decomp.messages import BoolArray, FloatArray
+from decomp.messages import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +18,7 @@ class Program:
 
     Beside the rows stand the convex terms x_t >= f(x_1..x_k). What the block offers is coupling x + coupling_0 (n_u,),
     what it tells without a price is report x + report_0 (m,). Free bounds are +-inf; Q is symmetric, None = linear.
+    `curve`: columns that stand for the quadratic cost in mixed-integer solves.
     """
 
     cost: FloatArray
@@ -36,6 +37,7 @@ class Program:
     row_names: tuple[str, ...]
     col_names: tuple[str, ...]
     terms: Terms
+    curve: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def objective(self, x: FloatArray) -> float:
         """1/2 x'Qx + cost'x + constant."""
