@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +97,16 @@ def test_every_status_of_a_run_is_explained():
     from decomp.stopping import RunStatus
 
     assert [status for status in RunStatus if f"`{status}`" not in README] == []
+
+
+def test_the_case_files_page_names_all_that_can_be_named():
+    from decomp.rules import RULES
+    from decomp.steps import STEPS
+    from decomp.stopping import CRITERIA
+
+    page = (ROOT / "docs" / "case_file.md").read_text(encoding="utf-8")
+    assert [name for name in [*RULES, *STEPS, *CRITERIA] if f"`{name}`" not in page] == []
+    links = re.findall(r"\]\(\.\./([^)]+)\)", page)
+    assert [link for link in links if not (ROOT / link).exists()] == []
+    example = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert {"case", "rule", "stop", "certificate", "run"} == set(tomllib.loads(example[1]))
