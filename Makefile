@@ -38,5 +38,6 @@ clean:
 
 # A stamp for each extra: an installation is repeated when pyproject.toml has changed, and only then.
 .venv/.installed-%: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
-	touch $@
+	@echo "installing tatonnement[$*] into .venv ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
