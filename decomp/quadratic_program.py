@@ -50,7 +50,7 @@ def solve(
     """
     P, A = sparse.csc_matrix(P), sparse.csc_matrix(A)
     size = max(float(np.max(np.abs(q), initial=0.0)), float(np.max(np.abs(P.data), initial=0.0))) or 1.0
-    unit = 2.0 ** -np.round(np.log2(size))  # the solver's tolerances are absolute: the objective is of order one
+    unit = max(1.0, 2.0 ** float(-np.round(np.log2(size))))  # the solver's tolerances are absolute: no objective is tiny
     solver = piqp.SparseSolver()
     for name, value in SETTINGS.items():
         setattr(solver.settings, name, value)

@@ -50,7 +50,7 @@ class Bundle(UpdateRule):
     """
 
     enough: float = 0.1
-    first: float = 1.0
+    first: float = 0.25
 
     needs: ClassVar[frozenset[str]] = frozenset({"bound"})
     reveals: ClassVar[str] = "y, cost"
