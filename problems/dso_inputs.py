@@ -46,7 +46,7 @@ def wrong_units(
             mistakes.append(
                 Mistake("", "dso", f"box.{unit}", "the unit has no box", "give (lo, hi) in kvar, (T,) each")
             )
-        elif np.any(np.asarray(box[unit][0]) > np.asarray(box[unit][1])):
+        elif np.shape(box[unit][0]) == np.shape(box[unit][1]) and np.any(np.greater(*box[unit])):
             mistakes.append(Mistake("", "dso", f"box.{unit}", "lo is above hi", "lo <= hi in every step"))
         labels = {key.scenario: p for key, p in probabilities.items() if key.unit == unit}
         if not labels:
