@@ -71,7 +71,7 @@ def voltage_profile(table: pd.DataFrame) -> Figure:
     marked = {bus: COLOURS[i % 6] for i, bus in enumerate(bad)}
     figure = Figure(figsize=(COLUMN_IN, 3.7), layout="constrained")
     axes = figure.subplots(2, 1, sharex=True, sharey=True)
-    titles = ("Before: initial schedules", "After: final schedules")
+    titles = ("Before", "After")
     for axis, column, title in zip(axes, ("v_before_pu", "v_after_pu"), titles, strict=True):
         for (bus, _), rows in table.groupby(["bus", "scenario"], sort=False):
             inside = bus not in marked
@@ -81,12 +81,10 @@ def voltage_profile(table: pd.DataFrame) -> Figure:
             )
         for limit in ("v_min_pu", "v_max_pu"):
             axis.axhline(table[limit].iloc[0], color="black", ls="--", lw=0.8, zorder=4)
-        for row in table[table.bus.isin(marked) & outside(table, "v_before_pu")].itertuples():
-            value = getattr(row, column)
-            axis.annotate(
-                f"{value:.5f}", (row.hour, value), xytext=(3, 0), textcoords="offset points", fontsize=6, va="center"
-            )
-        axis.set(ylabel="Voltage (pu)", title=title)
+        worst = table[outside(table, "v_before_pu")].head(2)
+        values = [f"bus {row.bus}, {row.label}: {getattr(row, column):.5f}" for row in worst.itertuples()]
+        axis.set_ylabel("Voltage (pu)")
+        axis.set_title(f"{title} ({'; '.join(values)})" if values else title, fontsize=7)
     axes[0].set_ylim(_voltage_range(table))
     for i, (bus, colour) in enumerate(marked.items()):
         axes[0].plot([], [], color=colour, marker=MARKERS[i % 6], ms=2.5, label=f"bus {bus}")

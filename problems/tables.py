@@ -42,7 +42,10 @@ def voltages(market: ReactiveMarket, result: Result, answers: Answers) -> FloatA
 
 
 def voltage_table(market: ReactiveMarket, result: Result) -> pd.DataFrame:
-    """Voltage of every bus in every step and scenario with the initial and the final schedules, and Q shed there."""
+    """Voltage of every bus in every step and scenario with the initial and the final schedules, nothing shed.
+
+    shed_kvar is the reactive load that has to be taken off besides, so that the final schedules keep all limits.
+    """
     assert result.initial is not None
     assert result.answers is not None
     before, after = voltages(market, result, result.initial.answers), voltages(market, result, result.answers)

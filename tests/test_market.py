@@ -78,10 +78,12 @@ def test_a_communitys_own_load_is_not_counted_twice(market: ReactiveMarket) -> N
     assert market.data["LEC1"].heat_load_kw.max() == pytest.approx(450.0)
 
 
-def test_an_added_load_is_drawn_at_its_bus_and_step_only(tmp_path: Path, market: ReactiveMarket) -> None:
-    without = ReactiveMarket.from_file(copy_of(tmp_path, ("q_kvar = 1441.1", "q_kvar = 0.0")))
+def test_an_added_load_is_drawn_at_its_bus_and_step_only(market: ReactiveMarket) -> None:
+    added = market.settings.added_load[1]
+    settings = market.settings.model_copy(update={"added_load": market.settings.added_load[:1]})
+    without = ReactiveMarket(settings, market.folder)
     difference = market.coordinator.q_load_kvar - without.coordinator.q_load_kvar
-    assert difference[16, market.network.bus("7")] == pytest.approx(1441.1)
+    assert difference[16, market.network.bus("7")] == pytest.approx(added.q_kvar)
     assert np.count_nonzero(difference) == 1
 
 
