@@ -185,8 +185,8 @@ def test_scaling_is_by_powers_of_two_and_leaves_integers() -> None:
 
 
 def test_weights_of_the_inner_product_and_report_come_in_entry_order(run: tuple[bool, list[Response]]) -> None:
-    _, answers = run
-    block = Prosumer()
+    whole, answers = run
+    block = Prosumer(whole, settings=BlockSettings(tangents_per_term=3))
     point = answers[0].point
     assert block.value(point, "report") == pytest.approx(answers[0].report, abs=1e-9)
     offered = block.value(point, "coupling")

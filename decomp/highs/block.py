@@ -229,7 +229,8 @@ class CompiledBlock:
             if not len(violated):
                 settled = True
                 break
-            state = state.with_tangents(self.program.terms.tangents(answer.x, violated))
+            terms = self.program.terms
+            state = state.with_tangents(terms.tangents(terms.arguments(answer.x), violated))
         assert answer is not None
         whole = answer.x[self.program.integer]
         outcome = self._continuous(question, replace(state, whole=whole))
@@ -260,7 +261,9 @@ class CompiledBlock:
             violated = self.program.terms.violated(step.x, weight, self.settings.tangent_tol)
             if not len(violated):
                 return replace(step, state=self._tidied(step.state, step.pool_dual))
-            more = self.program.terms.tangents(step.x, violated)
+            more = self.program.terms.more_tangents(
+                step.x, violated, state.pool, step.pool_dual, weight, self.settings.tangent_tol
+            )
             state = state.with_tangents(more)
             strategy = DUAL  # a cut leaves the basis dual feasible
         return replace(step, status=Status.FEASIBLE, message=TANGENT_TEXT)

@@ -55,7 +55,7 @@ class Program:
     def lifted(self, x: FloatArray) -> FloatArray:
         """The point with every epigraph variable raised to its function: what the point truly costs."""
         x = x.copy()
-        np.maximum.at(x, self.terms.epigraph, self.terms.values(x))
+        np.maximum.at(x, self.terms.epigraph, self.terms.values(self.terms.arguments(x)))
         return x
 
     @cached_property

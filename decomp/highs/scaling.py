@@ -45,23 +45,25 @@ class Scaled:
 
     def tangent_rows(self, pool: Pool) -> tuple[Rows, FloatArray]:
         """The pool's tangents as scaled rows, and their row factors."""
-        matrix = tangent_matrix(self.terms, pool, len(self.column))
-        scaled = sparse.csr_matrix(matrix @ sparse.diags_array(self.column))
-        scaled.sort_indices()
-        largest = np.maximum.reduceat(np.abs(scaled.data), scaled.indptr[:-1]) if len(pool) else np.zeros(0)
-        row = power_of_two(1.0 / largest)
-        scaled = sparse.csr_matrix(sparse.diags_array(row) @ scaled)
+        A = tangent_matrix(self.terms, pool, len(self.column))
+        data = A.data * self.column[A.indices]
+        row = power_of_two(1.0 / np.maximum.reduceat(np.abs(data), A.indptr[:-1])) if len(pool) else np.zeros(0)
+        data *= np.repeat(row, np.diff(A.indptr))
+        scaled = sparse.csr_matrix((data, A.indices, A.indptr), shape=A.shape)
         return Rows(scaled, pool.level * row, np.full(len(pool), np.inf)), row
 
 
 def tangent_matrix(terms: Terms, pool: Pool, n: int) -> sparse.csr_matrix:
-    """Rows t - sum_j slope_j x_j of the pool, (p, n)."""
-    p, width = pool.slope.shape
+    """Rows t - sum_j slope_j x_j of the pool, (p, n), each in column order."""
+    p = len(pool)
     column = np.column_stack([terms.epigraph[pool.term], terms.column[pool.term]])
     value = np.column_stack([np.ones(p), -pool.slope])
-    row = np.repeat(np.arange(p), width + 1).reshape(p, width + 1)
-    used = (column >= 0) & (value != 0)
-    return sparse.csr_matrix((value[used], (row[used], column[used])), shape=(p, n))
+    column = np.where((column >= 0) & (value != 0), column, n)
+    order = np.argsort(column, axis=1, kind="stable")
+    column, value = np.take_along_axis(column, order, 1), np.take_along_axis(value, order, 1)
+    used = column < n
+    start = np.concatenate([[0], np.cumsum(used.sum(axis=1))]).astype(np.int32)
+    return sparse.csr_matrix((value[used], column[used].astype(np.int32), start), shape=(p, n))
 
 
 def factors(A: sparse.csr_matrix, integer: BoolArray) -> tuple[FloatArray, FloatArray]:

@@ -88,6 +88,7 @@ class WarmState:
         """The state as plain arrays; what is absent has no entry."""
         out: dict[str, np.ndarray] = {
             "tangent_term": self.pool.term,
+            "tangent_touch": self.pool.touch,
             "tangent_slope": self.pool.slope,
             "tangent_level": self.pool.level,
             "tangent_idle": self.idle,
@@ -107,13 +108,18 @@ class WarmState:
     def from_arrays(cls, arrays: Arrays, terms: Terms) -> WarmState:
         """The state written by `arrays`."""
         width = terms.column.shape[1]
-        slope = np.asarray(arrays["tangent_slope"], float).reshape(-1, width) if width else np.zeros((0, 0))
+        touch, slope = (np.asarray(arrays[f"tangent_{part}"], float).reshape(-1, width) for part in ("touch", "slope"))
         basis = Basis.from_codes(arrays["basis_columns"], arrays["basis_rows"]) if "basis_rows" in arrays else None
         initial = None
         if "initial_point" in arrays:
             initial = Initial(arrays["initial_offer"], arrays["initial_point"], float(arrays["initial_cost"][0]))
         return cls(
-            Pool(np.asarray(arrays["tangent_term"], np.int64), slope, np.asarray(arrays["tangent_level"], float)),
+            Pool(
+                np.asarray(arrays["tangent_term"], np.int64),
+                touch,
+                slope,
+                np.asarray(arrays["tangent_level"], float),
+            ),
             np.asarray(arrays["tangent_idle"], np.int64),
             basis,
             arrays.get("whole"),

@@ -6,7 +6,7 @@ it is a lower bound, whatever the pool holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,34 +62,34 @@ class Group:
     gradient: Gradient
     name: str
 
-    def arguments(self, x: FloatArray) -> FloatArray:
-        """Values (k, m) of the arguments at the point x."""
-        return np.where(self.column >= 0, x[self.column], self.given)
-
 
 @dataclass(frozen=True, eq=False)
 class Pool:
     """Tangents in the order they were added: t - sum_j slope_j x_j >= level, for the term's t and x_j.
 
-    term (p,) number of the term; slope (p, k), 0 where the argument is a number or absent; level (p,)
+    term (p,) number of the term; touch (p, k) where it touches; slope (p, k), 0 where the argument is a number or
+    absent; level (p,)
     """
 
     term: IntArray
+    touch: FloatArray
     slope: FloatArray
     level: FloatArray
 
     def __len__(self) -> int:
         return len(self.level)
 
-    def plus(self, other: Pool) -> Pool:
+    def plus(self, *others: Pool) -> Pool:
+        pools = (self, *others)
         return Pool(
-            np.concatenate([self.term, other.term]),
-            np.vstack([self.slope, other.slope]),
-            np.concatenate([self.level, other.level]),
+            np.concatenate([p.term for p in pools]),
+            np.vstack([p.touch for p in pools]),
+            np.vstack([p.slope for p in pools]),
+            np.concatenate([p.level for p in pools]),
         )
 
     def only(self, keep: Any) -> Pool:
-        return Pool(self.term[keep], self.slope[keep], self.level[keep])
+        return Pool(self.term[keep], self.touch[keep], self.slope[keep], self.level[keep])
 
     def starts_with(self, other: Pool) -> bool:
         n = len(other)
@@ -103,54 +103,75 @@ class Pool:
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """All convex terms of a program, numbered through the groups. epigraph (M,), column (M, k), -1 = no variable."""
+    """All convex terms of a program, numbered through the groups.
+
+    epigraph (M,) column of t; column (M, k) of the arguments, -1 = the number in `given` (M, k), or no argument
+    """
 
     groups: tuple[Group, ...] = ()
     epigraph: IntArray = field(init=False)
     column: IntArray = field(init=False)
+    given: FloatArray = field(init=False)
 
     def __post_init__(self) -> None:
         width = max((len(g.column) for g in self.groups), default=0)
-        blocks = [np.pad(g.column.T, ((0, 0), (0, width - len(g.column))), constant_values=-1) for g in self.groups]
-        empty = np.zeros((0, width), np.int64)
-        object.__setattr__(self, "column", np.vstack([empty, *blocks]))
-        object.__setattr__(
-            self, "epigraph", np.concatenate([np.zeros(0, np.int64), *(g.epigraph for g in self.groups)])
-        )
+        size = sum(len(g.epigraph) for g in self.groups)
+        column, given = np.full((size, width), -1, np.int64), np.zeros((size, width))
+        for group, rows in self._rows():
+            column[rows, : len(group.column)] = group.column.T
+            given[rows, : len(group.column)] = group.given.T
+        epigraph = np.concatenate([np.zeros(0, np.int64), *(g.epigraph for g in self.groups)])
+        for name, value in (("epigraph", epigraph), ("column", column), ("given", given)):
+            object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return len(self.epigraph)
+
+    def _rows(self) -> Iterator[tuple[Group, slice]]:
+        first = 0
+        for group in self.groups:
+            last = first + len(group.epigraph)
+            yield group, slice(first, last)
+            first = last
 
     @property
     def names(self) -> list[str]:
         """Name of every term."""
         return [g.name for g in self.groups for _ in g.epigraph]
 
-    def values(self, x: FloatArray) -> FloatArray:
-        """f of every term (M,) at the point x."""
-        with np.errstate(all="ignore"):
-            return np.concatenate([np.zeros(0), *(g.function(*g.arguments(x)) for g in self.groups)])
+    def arguments(self, x: FloatArray) -> FloatArray:
+        """The arguments (M, k) of every term at the point x."""
+        return np.where(self.column >= 0, x[self.column], self.given)
 
-    def tangents(self, x: FloatArray, wanted: IntArray) -> Pool:
-        """Tangents at x of the wanted terms; terms without a finite value or gradient there give none."""
-        slopes = np.zeros((len(self), self.column.shape[1]))
-        levels = np.zeros(len(self))
-        first = 0
-        for group in self.groups:
-            a = group.arguments(x)
-            last = first + len(group.epigraph)
-            with np.errstate(all="ignore"):
-                gradient = np.array([np.broadcast_to(g, a.shape[1:]) for g in group.gradient(*a)])
-                gradient = np.where(group.column >= 0, gradient, 0.0)
-                levels[first:last] = group.function(*a) - (gradient * a).sum(axis=0)
-            slopes[first:last, : len(a)] = gradient.T
-            first = last
-        finite = np.isfinite(levels[wanted]) & np.isfinite(slopes[wanted]).all(axis=1)
+    def values(self, arguments: FloatArray) -> FloatArray:
+        """f of every term (M,)."""
+        out = np.zeros(len(self))
+        with np.errstate(all="ignore"):
+            for group, rows in self._rows():
+                out[rows] = group.function(*arguments[rows, : len(group.column)].T)
+        return out
+
+    def slopes(self, arguments: FloatArray) -> FloatArray:
+        """Gradients (M, k) by the arguments that are variables."""
+        out = np.zeros(self.column.shape)
+        with np.errstate(all="ignore"):
+            for group, rows in self._rows():
+                for j, slope in enumerate(group.gradient(*arguments[rows, : len(group.column)].T)):
+                    out[rows, j] = slope
+        return np.where(self.column >= 0, out, 0.0)
+
+    def tangents(self, arguments: FloatArray, wanted: IntArray) -> Pool:
+        """Tangents of the wanted terms; terms without a finite value or gradient there give none."""
+        slope = self.slopes(arguments)
+        with np.errstate(all="ignore"):
+            level = self.values(arguments) - (slope * arguments).sum(axis=1)
+        finite = np.isfinite(level[wanted]) & np.isfinite(slope[wanted]).all(axis=1)
         wanted = wanted[finite]
-        return Pool(wanted, slopes[wanted], levels[wanted])
+        return Pool(wanted, arguments[wanted], slope[wanted], level[wanted])
 
     def no_tangents(self) -> Pool:
-        return Pool(np.zeros(0, np.int64), np.zeros((0, self.column.shape[1])), np.zeros(0))
+        k = self.column.shape[1]
+        return Pool(np.zeros(0, np.int64), np.zeros((0, k)), np.zeros((0, k)), np.zeros(0))
 
     def first_tangents(self, lb: FloatArray, ub: FloatArray) -> Pool:
         """Tangents at the middle of the arguments' ranges and at both ends of each argument.
@@ -160,15 +181,45 @@ class Terms:
         middle = np.clip(0.0, lb, ub)
         inside = np.isfinite(lb) & np.isfinite(ub)
         middle[inside] = (lb[inside] + ub[inside]) / 2
-        pool = self.tangents(middle, np.arange(len(self)))
-        for column in self.column.T:
+        centre = self.arguments(middle)
+        pool = self.tangents(centre, np.arange(len(self)))
+        for j, column in enumerate(self.column.T):
             for end in (lb, ub):
                 wanted = np.flatnonzero((column >= 0) & np.isfinite(end[column]))
-                x = middle.copy()
-                x[column[wanted]] = end[column[wanted]]
-                pool = pool.plus(self.tangents(x, wanted))
+                moved = centre.copy()
+                moved[wanted, j] = end[column[wanted]]
+                pool = pool.plus(self.tangents(moved, wanted))
         return pool
 
     def violated(self, x: FloatArray, weight: FloatArray, tolerance: float) -> IntArray:
         """Numbers of the terms with weight (f - t) > tolerance at x."""
-        return np.flatnonzero(weight * (self.values(x) - x[self.epigraph]) > tolerance)
+        return np.flatnonzero(weight * (self.values(self.arguments(x)) - x[self.epigraph]) > tolerance)
+
+    def more_tangents(
+        self, x: FloatArray, violated: IntArray, pool: Pool, dual: FloatArray, weight: FloatArray, tolerance: float
+    ) -> Pool:
+        """Tangents that cut the point x off, and those around where the optimum is likely to be.
+
+        The multipliers of a term's tangents say which slope the rest of the program asks of it, s = sum_i dual_i
+        f'(a_i) / sum_i dual_i; to second order f' has this slope at a = sum_i dual_i a_i / sum_i dual_i. Tangents at a and at
+        a +- h, h along x - a and so short that f at the corners between them is met within the tolerance (curvature
+        c: c |h|^2 / 8 = tolerance), end the search in two or three rounds where cuts at x alone halve the error.
+        """
+        here = self.arguments(x)
+        cuts = self.tangents(here, violated)
+        total = np.bincount(pool.term, dual, len(self))
+        mean = np.column_stack([np.bincount(pool.term, dual * a, len(self)) for a in pool.touch.T])
+        usable = violated[total[violated] > 0]
+        if not len(usable):
+            return cuts
+        centre = here.copy()
+        centre[usable] = mean[usable] / total[usable, None]
+        away = here - centre
+        length = np.sqrt((away * away).sum(axis=1))
+        curvature = ((self.slopes(here) - self.slopes(centre)) * away).sum(axis=1)
+        usable = usable[(length[usable] > 0) & (curvature[usable] > 0)]
+        step = np.zeros_like(here)
+        # curvature is c |away|^2, so that the wanted |h| is |away| times this root; 0.9 keeps clear of the tolerance
+        root = np.sqrt(8 * tolerance / (weight[usable] * curvature[usable]))
+        step[usable] = 0.9 * np.minimum(root, 1.0)[:, None] * away[usable]
+        return cuts.plus(*(self.tangents(centre + side * step, usable) for side in (0.0, 1.0, -1.0)))
