@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from decomp.certificate import CertificateSettings
 from decomp.config import Case, load
 from decomp.engine import run
+from decomp.stopping import Gap
 from decomp.trace import Result, write
 from problems.market import ReactiveMarket
 
@@ -32,8 +34,21 @@ def solved(path: Path, overrides: Sequence[str] = (), rule: str | None = None) -
     return case, result
 
 
-def resolved(path: Path) -> tuple[Case, Result]:
-    return solved(path, RESOLVED, "admm")
+@cache
+def certified(path: Path) -> tuple[Case, Result]:
+    """ADMM with least-cost requests until the gap is proven, not only until the network is secure."""
+    case = load(path, (*RESOLVED, "dso.margin_pu=0.0"), "admm")
+    result = run(
+        case.problem.subproblem,
+        case.problem.coordinator,
+        case.rule,
+        coupling=case.problem.couplings,
+        stop=[criterion for criterion in case.stop if isinstance(criterion, Gap)],
+        limits=case.limits,
+        certificate=CertificateSettings(every=2),
+    )
+    assert result is not None
+    return case, result
 
 
 def market_of(case: Case) -> ReactiveMarket:
