@@ -78,7 +78,7 @@ def run(
     ranks = ranks or Serial()
     make: Make = subproblems.__getitem__ if isinstance(subproblems, Mapping) else subproblems
     layout = Layout.of(coupling, len(coordinator.nodes))
-    fleet = Fleet(ranks, layout, make, sensitivity="sensitivity" in rule.needs)
+    fleet = Fleet(ranks, layout, make)
     if ranks.rank:
         fleet.serve()
         return None
@@ -86,6 +86,7 @@ def run(
         recorder = _Recorder(layout, coordinator, fleet, callbacks)
         try:
             abilities = _accept(rule, fleet.build())
+            fleet.sensitivity = "sensitivity" in rule.uses & abilities
             setup = _setup(layout, coordinator, rule, start_price, abilities)
             _loop(
                 fleet, coordinator, rule, rule.init(setup), stop, limits, certificate or CertificateSettings(),

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from decomp.errors import BlockError, TatonnementError
 from decomp.layout import Answers, Layout, Signals
-from decomp.messages import FloatArray, Key, Response, Signal, Status
+from decomp.messages import FloatArray, IntArray, Key, Response, Signal, Status
 from decomp.ranks import Ranks
 from decomp.subproblem import Subproblem
 
@@ -33,8 +33,9 @@ class Fleet:
     has the same bits on any number of ranks.
     """
 
-    def __init__(self, ranks: Ranks, layout: Layout, make: Make, *, sensitivity: bool = False) -> None:
-        self.ranks, self.layout, self._make, self._sensitivity = ranks, layout, make, sensitivity
+    def __init__(self, ranks: Ranks, layout: Layout, make: Make) -> None:
+        self.ranks, self.layout, self._make = ranks, layout, make
+        self.sensitivity = False  # on the root: ask the blocks for dy/dprice, too
         self.owned = [np.arange(r, len(layout.keys), ranks.size) for r in range(ranks.size)]
         self._mine = self.owned[ranks.rank]
         self._blocks: dict[int, Subproblem] = {}
@@ -42,9 +43,8 @@ class Fleet:
         self._texts: dict[str, str] = {}
         self.block_solves = 0
         self.solver_time_s = 0.0
-        sizes = np.diff(layout.start)
-        reports = np.diff(layout.report_start)
-        self._row = sizes + reports + 5 + (sizes**2 if sensitivity else 0)
+        sizes, reports = np.diff(layout.start), np.diff(layout.report_start)
+        self._plain_row, self._slopes = sizes + reports + 5, sizes**2
         self._limits = threadpool_limits(1)
 
     def __enter__(self) -> Fleet:
@@ -70,7 +70,7 @@ class Fleet:
         aside: the blocks' warm states are put back afterwards, as if the question had not been asked.
         """
         flags = (signals.target is not None) + 2 * (signals.active is not None) + 4 * signals.exact
-        flags += 8 * keep + 16 * aside
+        flags += 8 * keep + 16 * aside + 32 * self.sensitivity
         self._header(SOLVE, flags, signals.id)
         columns = [signals.price]
         if signals.target is not None and signals.penalty is not None:
@@ -96,18 +96,19 @@ class Fleet:
         parts = [np.concatenate([_cut(columns, layout, int(b)) for b in own] or [np.zeros(0)]) for own in self.owned]
         gathered = self._do_ask(op, parts, flags, question)
         assert gathered is not None
+        length = self._row(flags)
         rows: list[FloatArray] = [np.zeros(0)] * len(layout.keys)
         for own, flat in zip(self.owned, gathered, strict=True):
-            for b, row in zip(own, np.split(flat, np.cumsum(self._row[own])[:-1]) if len(own) else [], strict=True):
+            for b, row in zip(own, np.split(flat, np.cumsum(length[own])[:-1]) if len(own) else [], strict=True):
                 rows[b] = row
         self.block_solves += len(layout.keys)
-        answers = self._unpack(rows, question)
+        answers = self._unpack(rows, question, bool(flags & 32))
         self.solver_time_s += max(float(answers.solve_time[own].sum()) for own in self.owned)
         if op == SOLVE:
             self._raise_failures(answers.status)
         return answers
 
-    def _unpack(self, rows: list[FloatArray], question: int) -> Answers:
+    def _unpack(self, rows: list[FloatArray], question: int, sensitivity: bool) -> Answers:
         layout = self.layout
         sizes, reports = np.diff(layout.start), np.diff(layout.report_start)
         tails = [row[n + m : n + m + 5] for row, n, m in zip(rows, sizes, reports, strict=True)]
@@ -123,7 +124,7 @@ class Fleet:
             revised=tail[:, 3] > 0,
             solve_time=tail[:, 4],
             sensitivity=tuple(row[n + m + 5 :].reshape(n, n) for row, n, m in zip(rows, sizes, reports, strict=True))
-            if self._sensitivity
+            if sensitivity
             else None,
             signal_id=question,
         )
@@ -190,9 +191,9 @@ class Fleet:
                 self._blocks[int(b)].load(before)
             if flags & 8:
                 self._last[int(b)] = response
-            rows.append(self._pack(int(b), response))
+            rows.append(self._pack(int(b), response, flags))
         mine = np.concatenate(rows) if rows else np.zeros(0)
-        return self.ranks.gather(mine, [int(self._row[own].sum()) for own in self.owned])
+        return self.ranks.gather(mine, [int(self._row(flags)[own].sum()) for own in self.owned])
 
     def _one(self, b: int, op: int, columns: FloatArray, flags: int, question: int) -> Response:
         key, block, began = self.layout.keys[b], self._blocks[b], time.perf_counter()
@@ -224,16 +225,20 @@ class Fleet:
             raise TatonnementError("answered with a value that is not finite")
         return ""
 
-    def _pack(self, b: int, response: Response) -> FloatArray:
+    def _row(self, flags: int) -> IntArray:
+        """(B,) length of each block's answer on its way."""
+        return self._plain_row + (self._slopes if flags & 32 else 0)
+
+    def _pack(self, b: int, response: Response, flags: int) -> FloatArray:
         n, m = int(np.diff(self.layout.start)[b]), int(np.diff(self.layout.report_start)[b])
-        row = np.full(self._row[b], np.nan)
+        row = np.full(self._row(flags)[b], np.nan)
         row[n + m + 2] = response.status
         row[n + m + 3], row[n + m + 4] = response.revised, response.solve_time
         if response.status.has_point:
             row[:n], row[n : n + m] = response.y, response.report
             row[n + m] = response.cost
             row[n + m + 1] = np.nan if response.bound is None else response.bound
-            if self._sensitivity and response.sensitivity is not None:
+            if flags & 32 and response.sensitivity is not None:
                 row[n + m + 5 :] = response.sensitivity.ravel()
         else:
             row[n + m] = np.inf

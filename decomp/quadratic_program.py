@@ -50,7 +50,8 @@ def solve(
     """
     P, A = sparse.csc_matrix(P), sparse.csc_matrix(A)
     size = max(float(np.max(np.abs(q), initial=0.0)), float(np.max(np.abs(P.data), initial=0.0))) or 1.0
-    unit = max(1.0, 2.0 ** float(-np.round(np.log2(size))))  # the solver's tolerances are absolute: no objective is tiny
+    # the solver's tolerances are absolute: no objective may be tiny
+    unit = max(1.0, 2.0 ** float(-np.round(np.log2(size))))
     solver = piqp.SparseSolver()
     for name, value in SETTINGS.items():
         setattr(solver.settings, name, value)

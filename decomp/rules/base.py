@@ -117,6 +117,11 @@ class UpdateRule(ABC):
     needs: ClassVar[frozenset[str]] = frozenset()
     reveals: ClassVar[str] = "y"
 
+    @property
+    def uses(self) -> frozenset[str]:
+        """Abilities the rule makes use of where all blocks have them; at least what it needs."""
+        return self.needs
+
     @abstractmethod
     def init(self, setup: Setup) -> State:
         """The state before round 0. Raises ValueError when a constant does not fit the case."""

@@ -11,7 +11,7 @@ from decomp.errors import RefusedError
 from decomp.layout import Answers, Signals
 from decomp.messages import FloatArray, QuadraticModel, Query, Request
 from decomp.rules.base import Candidate, Setup, State, UpdateRule
-from decomp.rules.master import Columns, MasterPoint, coordinator_value, solve_master
+from decomp.rules.master import Columns, coordinator_value, solve_master, split_price
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,8 @@ class Bundle(UpdateRule):
         point = solve_master(
             layout, model, setup.box, state.columns, _stacked(setup, state.center_price, state.center_w), state.tau
         )
-        price, w = self._split(setup, point, state)
+        price, w = split_price(layout, point.price, setup.neutral)
+        price = np.where(request.active, price, setup.neutral)
         d_center = state.center_blocks + _network(setup, model, state.center_price)
         modelled = state.columns.model_value(layout, _stacked(setup, price, w)) + _network(setup, model, price)
         state = replace(
@@ -117,14 +118,6 @@ class Bundle(UpdateRule):
                 state, center_price=state.price, center_w=state.w, center_blocks=blocks, tau=state.tau * faster
             )
         return replace(state, tau=state.tau * 0.6) if gain < -state.predicted else state
-
-    def _split(self, setup: Setup, point: MasterPoint, state: BundleState) -> tuple[FloatArray, FloatArray]:
-        """TS (n,) = sum_s pi_s lambda_us, one for all units of a node; w = lambda - TS, without its mean."""
-        layout = setup.layout
-        unit = layout.mean(point.price)
-        price = layout.totals(unit) / np.maximum(layout.count, 1)
-        price = np.where(state.active & (layout.count > 0), price, setup.neutral)
-        return price, point.price - layout.to_blocks(unit)
 
 
 def _stacked(setup: Setup, price: FloatArray, w: FloatArray) -> FloatArray:

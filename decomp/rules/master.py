@@ -119,11 +119,8 @@ def solve_master(
     eye = sparse.identity(N)
     residual = eye if parts == 1 else sparse.hstack([eye, -eye])
     coupling = sparse.hstack([sparse.csr_matrix((N, n_v)), -spread, columns.matrix(layout), residual])
-    at = np.flatnonzero(layout.node >= 0)
     n = len(layout.count)
-    gather = sparse.csr_matrix((np.ones(len(at)), (layout.node[at], at)), (n, M))
-    pick = sparse.csr_matrix((np.ones(n), (np.arange(n), model.z_cols)), (n, n_v))
-    balance = sparse.hstack([pick, -gather, sparse.csr_matrix((n, K + parts * N))])
+    balance = sparse.hstack([node_balance(layout, model), sparse.csr_matrix((n, K + parts * N))])
     of_block = sparse.csr_matrix((np.ones(K), (columns.block, np.arange(K))), (len(layout.keys), K))
     B = len(layout.keys)
     convex = sparse.hstack([sparse.csr_matrix((B, n_v + M)), of_block, sparse.csr_matrix((B, parts * N))])
@@ -132,9 +129,7 @@ def solve_master(
     one, zero = np.ones(len(layout.keys)), np.zeros(n)
     lo = np.concatenate([model.lo, zero, one, np.zeros(N)])
     hi = np.concatenate([model.hi, zero, one, np.zeros(N)])
-    v_lb, v_ub = model.lb.copy(), model.ub.copy()
-    v_lb[model.z_cols] = np.maximum(v_lb[model.z_cols], box[0])
-    v_ub[model.z_cols] = np.minimum(v_ub[model.z_cols], box[1])
+    v_lb, v_ub = within(model, box)
     free = np.full(M, np.inf)
     lb = np.concatenate([v_lb, -free, np.zeros(K), r_lb])
     ub = np.concatenate([v_ub, free, np.full(K, np.inf), np.full(parts * N, np.inf)])
@@ -151,12 +146,37 @@ def solve_master(
     return MasterPoint(z, layout.mean(offered), price, alpha)
 
 
-def coordinator_value(model: QuadraticModel, box: tuple[FloatArray, FloatArray], worth: FloatArray) -> float:
-    """min_Z g(Z) + worth'Z (worth = weight * TS) within the box, from below."""
-    q, lb, ub = model.q.copy(), model.lb.copy(), model.ub.copy()
-    q[model.z_cols] += worth
+def within(model: QuadraticModel, box: tuple[FloatArray, FloatArray]) -> tuple[FloatArray, FloatArray]:
+    """Bounds of the model's columns, those of Z also within the box."""
+    lb, ub = model.lb.copy(), model.ub.copy()
     lb[model.z_cols] = np.maximum(lb[model.z_cols], box[0])
     ub[model.z_cols] = np.minimum(ub[model.z_cols], box[1])
+    return lb, ub
+
+
+def node_balance(layout: Layout, model: QuadraticModel) -> sparse.csr_matrix:
+    """(n, n_v + M): Z_b - sum of z_u over the units at b, to be 0."""
+    at, n = np.flatnonzero(layout.node >= 0), len(layout.count)
+    gather = sparse.csr_matrix((np.ones(len(at)), (layout.node[at], at)), (n, len(layout.node)))
+    pick = sparse.csr_matrix((np.ones(n), (np.arange(n), model.z_cols)), (n, len(model.q)))
+    return sparse.hstack([pick, -gather], format="csr")
+
+
+def split_price(layout: Layout, price: FloatArray, neutral: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """TS (n,) = sum_s pi_s lambda_us, averaged over the units of a node, neutral where there is none; w (N,) the rest.
+
+    price (N,) of the blocks. At a master's optimum the units of a node agree on TS up to rounding.
+    """
+    unit = layout.mean(price)
+    node = layout.totals(unit) / np.maximum(layout.count, 1)
+    return np.where(layout.count > 0, node, neutral), price - layout.to_blocks(unit)
+
+
+def coordinator_value(model: QuadraticModel, box: tuple[FloatArray, FloatArray], worth: FloatArray) -> float:
+    """min_Z g(Z) + worth'Z (worth = weight * TS) within the box, from below."""
+    q = model.q.copy()
+    q[model.z_cols] += worth
+    lb, ub = within(model, box)
     return solve(model.P, q, model.A, model.lo, model.hi, lb, ub).bound + model.offset
 
 

@@ -1,0 +1,69 @@
+"""`auto`: the rule that fits what the blocks can do and the coordinator tells; it says what it picked and why."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from decomp.layout import Answers, Signals
+from decomp.messages import Query, Request
+from decomp.rules.admm import ADMM
+from decomp.rules.base import Candidate, Setup, State, UpdateRule
+from decomp.rules.bundle import Bundle
+from decomp.rules.newton import Newton
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class AutoState(State):
+    """The rule that was picked, and its own state."""
+
+    rule: UpdateRule
+    inner: State
+
+
+@dataclass(frozen=True)
+class Auto(UpdateRule):
+    """Newton where blocks return dy/dprice, the bundle where they return costs with bounds, else ADMM.
+
+    needs: what the picked rule needs. reveals: as the picked rule. wins when: you do not want to choose.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    reveals: ClassVar[str] = "as the rule it picks"
+
+    @property
+    def uses(self) -> frozenset[str]:
+        return frozenset({"sensitivity"})
+
+    def pick(self, abilities: frozenset[str]) -> tuple[UpdateRule, str]:
+        """The rule and the reason."""
+        if "sensitivity" in abilities:
+            return Newton(), "all blocks return dy/dprice"
+        if "bound" in abilities:
+            return Bundle(), "all blocks return costs with proven bounds, not all dy/dprice"
+        return ADMM(), "blocks return their offers only"
+
+    def init(self, setup: Setup) -> AutoState:
+        rule, reason = self.pick(setup.abilities)
+        if setup.abilities:
+            log.info("auto picks %s: %s", rule, reason)
+        inner = rule.init(setup)
+        return AutoState(setup, inner.price, inner.w, inner.active, rule, inner)
+
+    def ask(self, k: int, state: State) -> tuple[Signals, ...]:
+        assert isinstance(state, AutoState)
+        return state.rule.ask(k, state.inner)
+
+    def query(self, k: int, state: State, answers: tuple[Answers, ...]) -> Query:
+        assert isinstance(state, AutoState)
+        return state.rule.query(k, state.inner, answers)
+
+    def update(
+        self, k: int, state: State, answers: tuple[Answers, ...], request: Request
+    ) -> tuple[State, Candidate | None]:
+        assert isinstance(state, AutoState)
+        inner, candidate = state.rule.update(k, state.inner, answers, request)
+        return replace(state, price=inner.price, w=inner.w, active=inner.active, inner=inner), candidate
