@@ -14,7 +14,7 @@ from decomp.highs.explain import diagnose
 from decomp.highs.linear import BASIC, DUAL, PRIMAL, Options, WarmLinear
 from decomp.highs.mixed import solve_mixed
 from decomp.highs.program import Program
-from decomp.highs.quadratic import solve_quadratic
+from decomp.highs.quadratic import Quadratic
 from decomp.highs.scaling import Scaled
 from decomp.highs.state import BlockSettings, Initial, WarmState
 from decomp.messages import BoolArray, FloatArray, IntArray, Response, Signal, Status
@@ -71,6 +71,7 @@ class CompiledBlock:
         self.initial_price, self.frozen = initial_price, dict(frozen or {})
         self.first_options = dict(first_options or {})
         self.later_options = self.first_options if later_options is None else dict(later_options)
+        self.quadratic = Quadratic(program, self.scaled)
         self.warm = WarmLinear(program, self.scaled, settings.fresh_every)
 
     def cold(self) -> WarmState:
@@ -303,7 +304,7 @@ class CompiledBlock:
         if len(self.program.curve):
             used, ub = ~np.isin(self.program.terms.epigraph, self.program.curve)[state.pool.term], q.ub.copy()
             ub[self.program.curve] = 0.0
-        a = solve_quadratic(self.program, self.scaled, q.cost, q.lb, ub, state.pool.only(used), q.stiffness, q.target)
+        a = self.quadratic.solve(q.cost, q.lb, ub, state.pool.only(used), q.stiffness, q.target)
         if not a.status.has_point:
             return Outcome(a.status, a.x, None, state)
         pool_dual = np.zeros(len(used))

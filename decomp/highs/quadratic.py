@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ TOLERANCES: Mapping[str, float] = {
     "eps_duality_gap_abs": 1e-10,
     "eps_duality_gap_rel": 1e-12,
 }
-GOOD_ENOUGH = 1e-7  # residual at which an answer that missed the tolerances is still taken
+CLOSE = 1e-7  # residual at which an answer that missed the tolerances is still taken
 STATUS_OF = {
     piqp.PIQP_SOLVED: Status.OPTIMAL,
     piqp.PIQP_PRIMAL_INFEASIBLE: Status.INFEASIBLE,
@@ -38,77 +38,103 @@ class QuadraticAnswer:
     pool_dual: FloatArray
 
 
-def solve_quadratic(
-    program: Program,
-    scaled: Scaled,
-    cost: FloatArray,
-    lb: FloatArray,
-    ub: FloatArray,
-    pool: Pool,
-    stiffness: FloatArray | None = None,
-    target: FloatArray | None = None,
-) -> QuadraticAnswer:
-    """min 1/2 x'Qx + cost'x + 1/2 sum_i stiffness_i (s_i - target_i)^2,  s = coupling x (without its constant).
+class Quadratic:
+    """Convex quadratic programs over one program's rows: what does not change is put together once.
 
-    s are columns of their own: a coupling entry with many variables would fill the matrix.
+    min 1/2 x'Qx + cost'x + 1/2 sum_i stiffness_i (s_i - target_i)^2,  s = coupling x (without its constant); s are
+    columns of their own, for a coupling entry with many variables would fill the matrix.
     """
-    n, column = len(cost), scaled.column
-    extra = 0 if stiffness is None else len(stiffness)
-    quad = sparse.csc_matrix((n, n)) if program.quad is None else program.quad
-    S = sparse.diags_array(column)
-    P = sparse.block_diag([S @ quad @ S, *([] if stiffness is None else [sparse.diags_array(stiffness)])])
-    linear = cost * column
-    tangents, factor = scaled.tangent_rows(pool)
-    A = sparse.vstack([scaled.rows.A, tangents.A])
-    lo = np.concatenate([scaled.rows.lo, tangents.lo])
-    hi = np.concatenate([scaled.rows.hi, tangents.hi])
-    low, high = lb / column, ub / column
-    if stiffness is not None and target is not None:
-        linear = np.concatenate([linear, -stiffness * target])
-        link = sparse.hstack([program.coupling @ S, -sparse.eye_array(extra)])
-        A = sparse.vstack([sparse.hstack([A, sparse.csr_matrix((A.shape[0], extra))]), link])
-        lo, hi = np.concatenate([lo, np.zeros(extra)]), np.concatenate([hi, np.zeros(extra)])
-        low, high = np.concatenate([low, np.full(extra, -np.inf)]), np.concatenate([high, np.full(extra, np.inf)])
-    if np.any(lo > hi) or np.any(low > high):
+
+    def __init__(self, program: Program, scaled: Scaled) -> None:
+        self.scaled, self.n, self.offers = scaled, len(program.cost), len(program.coupling_0)
+        S = sparse.diags_array(scaled.column)
+        quad = sparse.csc_matrix((self.n, self.n)) if program.quad is None else program.quad
+        self.quad = sparse.csc_matrix(S @ quad @ S)
+        self.link = sparse.csr_matrix(sparse.hstack([program.coupling @ S, -sparse.eye_array(self.offers)]))
+        lo, hi = scaled.rows.lo, scaled.rows.hi
+        self.equal = np.flatnonzero(lo == hi)
+        self.open = np.flatnonzero((lo < hi) & (np.isfinite(lo) | np.isfinite(hi)))
+        self.equal_rows, self.open_rows = scaled.rows.A[self.equal], scaled.rows.A[self.open]
+        self.conflict = bool(np.any(lo > hi))
+
+    def solve(
+        self,
+        cost: FloatArray,
+        lb: FloatArray,
+        ub: FloatArray,
+        pool: Pool,
+        stiffness: FloatArray | None = None,
+        target: FloatArray | None = None,
+    ) -> QuadraticAnswer:
+        """The optimum over the rows, the pool's tangents and lb <= x <= ub. Raises nothing: failure is a status."""
         nothing = np.zeros(0)
-        return QuadraticAnswer(Status.INFEASIBLE, nothing, nothing, nothing)
-    A = sparse.csr_matrix(A)
-    # a column whose bounds meet has no interior; PIQP wants it as an equation
-    fixed = np.flatnonzero(low == high)
-    pins = sparse.csr_matrix((np.ones(len(fixed)), (np.arange(len(fixed)), fixed)), shape=(len(fixed), A.shape[1]))
-    equal = lo == hi
-    idle = ~equal & np.isinf(lo) & np.isinf(hi)
-    open_rows = ~equal & ~idle
-    at = low[fixed]
-    low, high = low.copy(), high.copy()
-    low[fixed], high[fixed] = -np.inf, np.inf
-    solver = piqp.SparseSolver()
-    for name, value in TOLERANCES.items():
-        setattr(solver.settings, name, value)
-    solver.setup(
-        sparse.csc_matrix(P),
-        linear,
-        sparse.csc_matrix(sparse.vstack([A[equal], pins])),
-        np.concatenate([lo[equal], at]),
-        sparse.csc_matrix(A[open_rows]),
-        lo[open_rows],
-        hi[open_rows],
-        low,
-        high,
+        if self.conflict or np.any(lb > ub):
+            return QuadraticAnswer(Status.INFEASIBLE, nothing, nothing, nothing)
+        column, rows = self.scaled.column, self.scaled.rows
+        low, high = lb / column, ub / column
+        # a column whose bounds meet has no interior: it is an equation
+        fixed = np.flatnonzero(lb == ub)
+        pinned = low[fixed]
+        low[fixed], high[fixed] = -np.inf, np.inf
+        pins = sparse.csr_matrix((np.ones(len(fixed)), fixed, np.arange(len(fixed) + 1)), shape=(len(fixed), self.n))
+        tangents, factor = self.scaled.tangent_rows(pool)
+        equations, right = [self.equal_rows, pins], [rows.lo[self.equal], pinned]
+        P, linear, width = self.quad, cost * column, self.n
+        if stiffness is not None and target is not None:
+            width += self.offers
+            P = _bordered(self.quad, stiffness)
+            linear = np.concatenate([linear, -stiffness * target])
+            free = np.full(self.offers, np.inf)
+            low, high = np.concatenate([low, -free]), np.concatenate([high, free])
+            equations, right = [*equations, self.link], [*right, np.zeros(self.offers)]
+        solver = piqp.SparseSolver()
+        for name, value in TOLERANCES.items():
+            setattr(solver.settings, name, value)
+        solver.setup(
+            P,
+            linear,
+            _stacked(equations, width),
+            np.concatenate(right),
+            _stacked([self.open_rows, tangents.A], width),
+            np.concatenate([rows.lo[self.open], tangents.lo]),
+            np.concatenate([rows.hi[self.open], tangents.hi]),
+            low,
+            high,
+        )
+        status = STATUS_OF.get(solver.solve(), Status.ERROR)
+        result, info = solver.result, solver.result.info
+        largest = max(1.0, float(np.abs(linear).max(initial=0.0)))
+        if status is Status.ERROR and max(info.primal_res, info.dual_res, abs(info.duality_gap)) <= CLOSE * largest:
+            status = Status.OPTIMAL
+        x = np.array(result.x[: self.n])
+        if status is not Status.OPTIMAL or not np.all(np.isfinite(x)):
+            return QuadraticAnswer(Status.ERROR if status is Status.OPTIMAL else status, nothing, nothing, nothing)
+        row_dual = np.zeros(len(rows.lo))
+        row_dual[self.equal] = -np.array(result.y[: len(self.equal)])
+        sides = np.array(result.z_l) - np.array(result.z_u)
+        row_dual[self.open] = sides[: len(self.open)]
+        return QuadraticAnswer(
+            status, np.clip(x * column, lb, ub), row_dual * self.scaled.row, sides[len(self.open) :] * factor
+        )
+
+
+def _stacked(parts: Sequence[sparse.csr_matrix], width: int) -> sparse.csc_matrix:
+    """The rows of all parts, one below the other; much faster than scipy's own for matrices as small as these."""
+    starts = np.cumsum([0, *(p.nnz for p in parts)])
+    indptr = np.concatenate([[0], *(p.indptr[1:] + s for p, s in zip(parts, starts[:-1], strict=True))])
+    indices = np.concatenate([p.indices for p in parts])
+    data = np.concatenate([p.data for p in parts])
+    return sparse.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, width)).tocsc()
+
+
+def _bordered(quad: sparse.csc_matrix, stiffness: FloatArray) -> sparse.csc_matrix:
+    """Q with the stiffness of the offers' columns on the diagonal below it."""
+    n, more = quad.shape[0], len(stiffness)
+    return sparse.csc_matrix(
+        (
+            np.concatenate([quad.data, stiffness]),
+            np.concatenate([quad.indices, np.arange(n, n + more)]),
+            np.concatenate([quad.indptr, quad.nnz + np.arange(1, more + 1)]),
+        ),
+        shape=(n + more, n + more),
     )
-    outcome = solver.solve()
-    result, info = solver.result, solver.result.info
-    status = STATUS_OF.get(outcome, Status.ERROR)
-    if status is Status.ERROR and max(info.primal_res, info.dual_res, abs(info.duality_gap)) <= GOOD_ENOUGH * max(
-        1.0, float(np.abs(linear).max(initial=0.0))
-    ):
-        status = Status.OPTIMAL
-    x = np.array(result.x[:n])
-    if status is not Status.OPTIMAL or not np.all(np.isfinite(x)):
-        nothing = np.zeros(0)
-        return QuadraticAnswer(Status.ERROR if status is Status.OPTIMAL else status, nothing, nothing, nothing)
-    dual = np.zeros(len(lo))
-    dual[equal] = -np.array(result.y[: int(equal.sum())])
-    dual[open_rows] = np.array(result.z_l) - np.array(result.z_u)
-    m = len(scaled.row)
-    return QuadraticAnswer(status, np.clip(x * column, lb, ub), dual[:m] * scaled.row, dual[m : m + len(pool)] * factor)

@@ -200,10 +200,10 @@ class Terms:
     ) -> Pool:
         """Tangents that cut the point x off, and those around where the optimum is likely to be.
 
-        The multipliers of a term's tangents say which slope the rest of the program asks of it, s = sum_i dual_i
-        f'(a_i) / sum_i dual_i; to second order f' has this slope at a = sum_i dual_i a_i / sum_i dual_i. Tangents at a and at
-        a +- h, h along x - a and so short that f at the corners between them is met within the tolerance (curvature
-        c: c |h|^2 / 8 = tolerance), end the search in two or three rounds where cuts at x alone halve the error.
+        The multipliers of a term's tangents say which slope the rest of the program asks of it: the mean of f'(a_i) with
+        weights dual_i. To second order f' has this slope at a, the mean of the a_i with the same weights. Tangents at a and at a +- h, so short that f at the corners between them is met within the tolerance (curvature
+        c: c |h|^2 / 8 = tolerance), end the search in a few rounds where cuts at x alone halve the error. h points from
+        x to where the tangent of the largest multiplier touches, and is no longer than that.
         """
         here = self.arguments(x)
         cuts = self.tangents(here, violated)
@@ -212,14 +212,15 @@ class Terms:
         usable = violated[total[violated] > 0]
         if not len(usable):
             return cuts
-        centre = here.copy()
+        centre, top = here.copy(), here.copy()
         centre[usable] = mean[usable] / total[usable, None]
-        away = here - centre
-        length = np.sqrt((away * away).sum(axis=1))
-        curvature = ((self.slopes(here) - self.slopes(centre)) * away).sum(axis=1)
-        usable = usable[(length[usable] > 0) & (curvature[usable] > 0)]
+        order = np.argsort(dual, kind="stable")
+        top[pool.term[order]] = pool.touch[order]  # the last one written is the largest
+        away = here - top
+        curvature = ((self.slopes(here) - self.slopes(top)) * away).sum(axis=1)
+        usable = usable[curvature[usable] > 0]
         step = np.zeros_like(here)
-        # curvature is c |away|^2, so that the wanted |h| is |away| times this root; 0.9 keeps clear of the tolerance
+        # this curvature is c |away|^2, so that |h| is |away| times the root; 0.9 keeps clear of the tolerance
         root = np.sqrt(8 * tolerance / (weight[usable] * curvature[usable]))
         step[usable] = 0.9 * np.minimum(root, 1.0)[:, None] * away[usable]
         return cuts.plus(*(self.tangents(centre + side * step, usable) for side in (0.0, 1.0, -1.0)))
