@@ -50,6 +50,7 @@ def reference(
     need: Collection[int] = (),
     integers: Literal["fixed", "relaxed"] = "fixed",
     dq_kvar: Mapping[str, Mapping[int, float]] | None = None,
+    blocks: Mapping[Key, LocalEnergyCommunity] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Reference:
     """Solve the market as one model.
@@ -57,19 +58,20 @@ def reference(
     need      steps in which net active power is frozen, if the case says freeze_p: the hours t^Q of the market
     integers  "fixed": at the initial schedules' values; "relaxed": anywhere between 0 and 1
     dq_kvar   changes to keep to, by unit and step: the least cost at this allocation instead of the optimum
+    blocks    communities that may be asked for their initial schedules; None = build them
     options   of the solver
     Raises TatonnementError where pyomo-pounce is not installed, or the model has no feasible point.
     """
     model = pyo.ConcreteModel("market")
     frozen = frozenset(need) if market.settings.dso.freeze_p else frozenset()
-    blocks = [
-        _add_block(model, market, key, p, frozen, integers) for c in market.couplings for key, p in c.prob.items()
-    ]
-    _add_coupling(model, market, blocks, dq_kvar or {})
-    _add_network(model, market, blocks)
+    prob_of = {key: p for coupling in market.couplings for key, p in coupling.prob.items()}
+    solved = blocks or {key: _community(market, key) for key in prob_of}
+    inner = [_add_block(model, market, key, p, solved[key], frozen, integers) for key, p in prob_of.items()]
+    _add_coupling(model, market, inner, dq_kvar or {})
+    _add_network(model, market, inner)
     dt, c_q, prob = market.axis.dt_h, market.coordinator.neutral_price, market.coordinator.prob
     steps = range(market.axis.settings.steps)
-    local = sum(b.prob * (b.model.cost - b.credit_sek) for b in blocks)
+    local = sum(b.prob * (b.model.cost - b.credit_sek) for b in inner)
     sold = sum(c_q[t] * model.dq[u, t] for u in market.data for t in steps)
     shed = sum(prob[s] * model.shed[t, s, i] for t, s, i in model.shed)
     model.objective = pyo.Objective(expr=local + dt * (market.settings.dso.shed_cost_sek_per_kvarh * shed - sold))
@@ -80,7 +82,7 @@ def reference(
     v_pu = np.array([np.hypot(model.e[i].value, model.f[i].value) for i in model.e]).reshape(taken.shape)
     return Reference(
         objective=pyo.value(model.objective),
-        neutral=sum(b.prob * b.neutral_sek for b in blocks),
+        neutral=sum(b.prob * b.neutral_sek for b in inner),
         dq_kvar={u: np.array([model.dq[u, t].value for t in steps]) for u in market.data},
         v_pu=v_pu,
         shed_kvar=taken,
@@ -99,13 +101,24 @@ class _Block:
     neutral_sek: float
 
 
+def _community(market: ReactiveMarket, key: Key) -> LocalEnergyCommunity:
+    block = market.subproblem(key)
+    if not isinstance(block, LocalEnergyCommunity):
+        raise TatonnementError(f"{key} is a {type(block).__name__}; the one model is built of communities")
+    return block
+
+
 def _add_block(
-    model: pyo.ConcreteModel, market: ReactiveMarket, key: Key, prob: float, frozen: frozenset[int], integers: str
+    model: pyo.ConcreteModel,
+    market: ReactiveMarket,
+    key: Key,
+    prob: float,
+    block: LocalEnergyCommunity,
+    frozen: frozenset[int],
+    integers: str,
 ) -> _Block:
     """The block's own Pyomo model, started at its initial schedule, with cones in the place of tangents."""
-    block, builder = market.subproblem(key), market.subproblem(key)
-    assert isinstance(block, LocalEnergyCommunity)
-    assert isinstance(builder, LocalEnergyCommunity)
+    builder = _community(market, key)
     price = market.data[key.unit].reactive_price_sek_per_kvarh
     response = block.solve(Signal(price=price, active=np.zeros(len(price), np.bool_)))
     if not response.status.has_point:

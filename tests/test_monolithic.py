@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 import pytest
@@ -14,10 +15,19 @@ from decomp.errors import TatonnementError
 from decomp.messages import Key
 from decomp.trace import Result
 from problems.cases.fit_chalmers import initial_reports
+from problems.lec.community import LocalEnergyCommunity
 from problems.market import ReactiveMarket
 from problems.monolithic import Reference, reference
 
 NEED = {"chalmers_undervoltage": (13, 16), "chalmers_overvoltage": (13,)}
+
+
+@cache
+def communities() -> dict[Key, LocalEnergyCommunity]:
+    """Both cases have the same communities with the same initial schedules."""
+    market = market_of(certified(UNDER)[0])
+    blocks = {key: market.subproblem(key) for c in market.couplings for key in c.prob}
+    return {key: block for key, block in blocks.items() if isinstance(block, LocalEnergyCommunity)}
 
 
 @pytest.fixture(scope="module", params=[UNDER, OVER], ids=lambda p: p.stem)
@@ -25,13 +35,13 @@ def pair(request: pytest.FixtureRequest) -> tuple[ReactiveMarket, Result, Refere
     """The same case by ADMM with requests at least cost, and as one model."""
     case, result = certified(request.param)
     market = market_of(case)
-    return market, result, reference(market, need=NEED[request.param.stem])
+    return market, result, reference(market, need=NEED[request.param.stem], blocks=communities())
 
 
 @pytest.fixture(scope="module")
 def under() -> tuple[ReactiveMarket, Reference]:
     market = market_of(certified(UNDER)[0])
-    return market, reference(market, need=NEED["chalmers_undervoltage"])
+    return market, reference(market, need=NEED["chalmers_undervoltage"], blocks=communities())
 
 
 def certificate_of(result: Result) -> Certificate:
@@ -89,7 +99,7 @@ def test_the_optimum_keeps_all_limits_in_the_dsos_own_power_flow(
 
 def nearest(market: ReactiveMarket) -> Mapping[str, Mapping[int, float]]:
     """Every voltage is cured by the community at its own bus, as a rule without a price would do."""
-    reports = initial_reports(market)
+    reports = initial_reports(market, communities())
     rows = {c.unit: c.node for c in market.couplings}
     asked: dict[str, dict[int, float]] = {unit: dict.fromkeys(NEED["chalmers_undervoltage"], 0.0) for unit in rows}
     for unit, step in (("LEC1", 13), ("LEC2", 16)):
@@ -107,7 +117,7 @@ def nearest(market: ReactiveMarket) -> Mapping[str, Mapping[int, float]]:
 def test_always_asking_the_nearest_community_fails_the_same_measure(under: tuple[ReactiveMarket, Reference]) -> None:
     market, best = under
     asked = nearest(market)
-    cost = reference(market, need=NEED["chalmers_undervoltage"], dq_kvar=asked).objective
+    cost = reference(market, need=NEED["chalmers_undervoltage"], dq_kvar=asked, blocks=communities()).objective
     assert ratio(cost, best) > 0.1
     assert (cost - best.objective) / best.objective < 1e-3  # relative to the total cost it would pass for optimal
 
@@ -117,13 +127,15 @@ def test_the_optimum_is_reproduced_when_it_is_asked_for(under: tuple[ReactiveMar
     need = NEED["chalmers_undervoltage"]
     asked = {unit: {step: float(best.dq_kvar[unit][step]) for step in need} for unit in market.data}
     asked["LEC2"] = {step: dq + 1e-3 for step, dq in asked["LEC2"].items()}  # a hair inside the limits
-    assert reference(market, need=need, dq_kvar=asked).objective == pytest.approx(best.objective, abs=2e-3)
+    assert reference(market, need=need, dq_kvar=asked, blocks=communities()).objective == pytest.approx(
+        best.objective, abs=2e-3
+    )
 
 
 def test_without_the_communities_reactive_load_has_to_be_shed(under: tuple[ReactiveMarket, Reference]) -> None:
     market, _ = under
     nothing = {unit: dict.fromkeys(range(24), 0.0) for unit in market.data}
-    dear = reference(market, need=(13, 16), dq_kvar=nothing)
+    dear = reference(market, need=(13, 16), dq_kvar=nothing, blocks=communities())
     assert dear.shed_kvar.max() > 5.0
     shed_sek = market.settings.dso.shed_cost_sek_per_kvarh * dear.shed_kvar.sum()
     assert dear.objective - dear.neutral == pytest.approx(shed_sek, abs=0.01)
@@ -131,4 +143,16 @@ def test_without_the_communities_reactive_load_has_to_be_shed(under: tuple[React
 
 def test_a_model_that_is_not_solved_is_an_error_and_no_answer(under: tuple[ReactiveMarket, Reference]) -> None:
     with pytest.raises(TatonnementError, match="not solved"):
-        reference(under[0], need=(13, 16), options={"max_iter": 2})
+        reference(under[0], need=(13, 16), options={"max_iter": 2}, blocks=communities())
+
+
+def test_more_freedom_never_costs_more(under: tuple[ReactiveMarket, Reference]) -> None:
+    """Integers anywhere between 0 and 1, net active power that may answer the voltages: each only adds choices."""
+    market, best = under
+    need = NEED["chalmers_undervoltage"]
+    relaxed = reference(market, need=need, integers="relaxed", blocks=communities())
+    free = market.settings.dso.model_copy(update={"freeze_p": False})
+    moving = ReactiveMarket(market.settings.model_copy(update={"dso": free}), market.folder)
+    unfrozen = reference(moving, need=need, blocks=communities())
+    assert relaxed.objective <= best.objective + 1e-4
+    assert unfrozen.objective < best.objective - 0.1  # a kW moves a voltage more than a kvar does here

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from decomp.messages import FloatArray, Key, Signal
+from decomp.subproblem import Subproblem
 from problems.market import ReactiveMarket
 from problems.market_settings import AddedLoad
 
@@ -32,13 +33,14 @@ class Fit:
     fitted_kvar: float
 
 
-def initial_reports(market: ReactiveMarket) -> dict[Key, FloatArray]:
-    """What every community reports with its initial schedule: net P and Q at its PCC."""
+def initial_reports(market: ReactiveMarket, blocks: Mapping[Key, Subproblem] | None = None) -> dict[Key, FloatArray]:
+    """What every community reports with its initial schedule: net P and Q at its PCC. blocks: None = build them."""
     reports = {}
     for coupling in market.couplings:
         for key in coupling.prob:
             neutral = market.coordinator.neutral[coupling.node]
-            response = market.subproblem(key).solve(Signal(price=neutral, active=np.zeros(len(neutral), bool)))
+            block = market.subproblem(key) if blocks is None else blocks[key]
+            response = block.solve(Signal(price=neutral, active=np.zeros(len(neutral), bool)))
             if not response.status.has_point:
                 raise RuntimeError(f"{key} has no initial schedule: {response.message}")
             reports[key] = response.report
