@@ -83,6 +83,17 @@ def load(file: str | Path, overrides: Sequence[str] = (), rule: str | None = Non
     return _case(path, tables, folders, book)
 
 
+def from_tables(tables: Mapping[str, Any], file: str | Path, folders: Sequence[Path] = ()) -> Case:
+    """A case from tables that a program has put together; relative paths in them start at the folder of `file`.
+
+    folders: where modules are looked for beside that one. Raises InputError with every mistake.
+    """
+    book = Book(str(file))
+    for place in list(not_finite(tables)):
+        book.add(place, "is not a finite number", "give a finite number, or leave the key out")
+    return _case(Path(file), dict(tables), [Path(file).parent, *folders, Path.cwd()], book)
+
+
 def described(settings: Any, kind: str) -> str:
     """A frozen dataclass of settings as kind(name = value, ...); what is None is left out."""
     shown = ((f.name, getattr(settings, f.name)) for f in dataclasses.fields(settings))
