@@ -12,11 +12,13 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from decomp.config import Case, load
 from decomp.console import RoundTable, clock_where_enough, console_for, first_line, last_lines
 from decomp.engine import run
 from decomp.errors import InputError, RefusedError, TatonnementError
+from decomp.kinds import kinds
 from decomp.ranks import Ranks, find_ranks
 from decomp.stopping import RunStatus
 from decomp.trace import Result, write
@@ -77,8 +79,22 @@ def _main(ranks: Ranks, arguments: list[str]) -> int:
     return FAILED if result.status == RunStatus.FAILED else ENDED
 
 
+class _Kinds(argparse.Action):
+    """Like --help: prints and ends, whatever else is on the command line."""
+
+    def __init__(self, option_strings: list[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(kinds())
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mpi_run.py", description="Coordinate the units of a case file by prices.")
+    parser.add_argument(
+        "--kinds", action=_Kinds, help="list the rules, steps and criteria with their settings, and end"
+    )
     parser.add_argument("case", metavar="CASE.toml", help="the case file; docs/case_file.md describes it")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the results")
     parser.add_argument(

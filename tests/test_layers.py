@@ -26,7 +26,7 @@ LAYERS = (
     },
     {"rules", "stopping", "certificate", "ranks", "fleet"},
     {"engine"},
-    {"toml_file", "config", "console"},
+    {"toml_file", "config", "console", "kinds"},
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 ABOVE_PROBLEMS = {"ranks", "fleet", "engine", "rules"} | LAYERS[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import re
@@ -13,7 +14,12 @@ import numpy as np
 import pytest
 from scipy.optimize import LinearConstraint, minimize
 
+from decomp.certificate import CertificateSettings
+from decomp.engine import Limits
 from decomp.ranks import Serial
+from decomp.rules import RULES
+from decomp.steps import STEPS
+from decomp.stopping import CRITERIA, RunStatus
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -94,19 +100,24 @@ def test_files_and_folders_the_readme_names_are_there():
 
 
 def test_every_status_of_a_run_is_explained():
-    from decomp.stopping import RunStatus
-
     assert [status for status in RunStatus if f"`{status}`" not in README] == []
 
 
-def test_the_case_files_page_names_all_that_can_be_named():
-    from decomp.rules import RULES
-    from decomp.steps import STEPS
-    from decomp.stopping import CRITERIA
-
+def test_the_case_files_page_is_right():
     page = (ROOT / "docs" / "case_file.md").read_text(encoding="utf-8")
-    assert [name for name in [*RULES, *STEPS, *CRITERIA] if f"`{name}`" not in page] == []
     links = re.findall(r"\]\(\.\./([^)]+)\)", page)
     assert [link for link in links if not (ROOT / link).exists()] == []
+    settings = [f.name for table in (CertificateSettings, Limits) for f in dataclasses.fields(table)]
+    assert [name for name in settings if f"`{name}`" not in page] == []
     example = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
     assert {"case", "rule", "stop", "certificate", "run"} == set(tomllib.loads(example[1]))
+
+
+def test_kinds_are_listed_with_their_settings(mpi_run, capsys):
+    assert mpi_run.main(Serial(), ["--kinds"]) == 0
+    text = capsys.readouterr().out
+    for name in (*RULES, *STEPS, *CRITERIA):
+        assert re.search(rf"^  {name}: \w.+", text, re.MULTILINE), name
+    exponential = text[text.index("  exponential:") :].splitlines()[1]
+    assert exponential.strip() == "c1 (required), c2 (required), c3 (required), c4 (required)"
+    assert "quantity (required), price (required)" in text
