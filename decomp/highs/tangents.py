@@ -200,10 +200,11 @@ class Terms:
     ) -> Pool:
         """Tangents that cut the point x off, and those around where the optimum is likely to be.
 
-        The multipliers of a term's tangents say which slope the rest of the program asks of it: the mean of f'(a_i) with
-        weights dual_i. To second order f' has this slope at a, the mean of the a_i with the same weights. Tangents at a and at a +- h, so short that f at the corners between them is met within the tolerance (curvature
-        c: c |h|^2 / 8 = tolerance), end the search in a few rounds where cuts at x alone halve the error. h points from
-        x to where the tangent of the largest multiplier touches, and is no longer than that.
+        The multipliers of a term's tangents say which slope the rest of the program asks of it: the mean of f'(a_i) by
+        the weights dual_i. To second order f' has this slope at a, the mean of the a_i by the same weights. Tangents at
+        a and at a +- h, so short that f at the corners between them is met within the tolerance (curvature c:
+        c |h|^2 / 8 = tolerance), end the search in a few rounds where cuts at x alone halve the error. h points from x
+        to where the tangent of the largest multiplier touches, and is no longer than that.
         """
         here = self.arguments(x)
         cuts = self.tangents(here, violated)
