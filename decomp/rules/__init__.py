@@ -2,15 +2,31 @@
 
 from decomp.rules.admm import ADMM
 from decomp.rules.auto import Auto
+from decomp.rules.averaging import AveragedAnswers, AveragedPrices
+from decomp.rules.barzilai_borwein import BarzilaiBorwein
 from decomp.rules.base import Candidate, Setup, State, UpdateRule
 from decomp.rules.bundle import Bundle
 from decomp.rules.dantzig_wolfe import DantzigWolfe
 from decomp.rules.dual_ascent import DualAscent
+from decomp.rules.nesterov import Nesterov
 from decomp.rules.newton import Newton
+from decomp.rules.polyak import Polyak
+from decomp.rules.subgradient import DeflectedSubgradient
+from decomp.rules.volume import Volume
+from decomp.rules.wrappers import Damped, Projected
 
 RULES: dict[str, type[UpdateRule]] = {
     "dual_ascent": DualAscent,
     "transactive": DualAscent,
+    "averaged_answers": AveragedAnswers,
+    "averaged_prices": AveragedPrices,
+    "barzilai_borwein": BarzilaiBorwein,
+    "damped": Damped,
+    "deflected_subgradient": DeflectedSubgradient,
+    "nesterov": Nesterov,
+    "polyak": Polyak,
+    "projected": Projected,
+    "volume": Volume,
     "admm": ADMM,
     "auto": Auto,
     "bundle": Bundle,
@@ -23,12 +39,21 @@ __all__ = [
     "ADMM",
     "RULES",
     "Auto",
+    "AveragedAnswers",
+    "AveragedPrices",
+    "BarzilaiBorwein",
     "Bundle",
     "Candidate",
+    "Damped",
     "DantzigWolfe",
+    "DeflectedSubgradient",
     "DualAscent",
+    "Nesterov",
     "Newton",
+    "Polyak",
+    "Projected",
     "Setup",
     "State",
     "UpdateRule",
+    "Volume",
 ]
