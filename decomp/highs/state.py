@@ -108,7 +108,8 @@ class WarmState:
     def from_arrays(cls, arrays: Arrays, terms: Terms) -> WarmState:
         """The state written by `arrays`."""
         width = terms.column.shape[1]
-        touch, slope = (np.asarray(arrays[f"tangent_{part}"], float).reshape(-1, width) for part in ("touch", "slope"))
+        shape = (len(arrays["tangent_term"]), width)
+        touch, slope = (np.asarray(arrays[f"tangent_{part}"], float).reshape(shape) for part in ("touch", "slope"))
         basis = Basis.from_codes(arrays["basis_columns"], arrays["basis_rows"]) if "basis_rows" in arrays else None
         initial = None
         if "initial_point" in arrays:

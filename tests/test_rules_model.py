@@ -1,0 +1,161 @@
+"""Rules that keep a model of the blocks: bundle, Dantzig-Wolfe, Newton, and the rule that picks among them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from closed_form import QuadraticBlock, exchange, three_buses, two_lecs, unit
+from farmer import farmer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from decomp.certificate import CertificateSettings
+from decomp.coordinators import Exchange
+from decomp.engine import Limits, run
+from decomp.layout import Layout
+from decomp.messages import Key
+from decomp.rules import ADMM, Auto, Bundle, DantzigWolfe, Newton
+from decomp.rules.master import Columns, solve_master
+from decomp.stopping import Gap, RunStatus
+
+
+def certified(problem, rule, tolerance=1e-6, limit=40):
+    blocks, coordinator, coupling = problem
+    return run(
+        blocks, coordinator, rule, coupling=coupling, stop=[Gap(tolerance, 1e-12, "total")], limits=Limits(limit),
+        certificate=CertificateSettings(every=1),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rule", "problem", "optimum", "at_most"),
+    [
+        (Bundle(), two_lecs, 3.75, 12),
+        (Bundle(), exchange, 3.0, 8),
+        (Bundle(), three_buses, 2700.0 + 0.5e-9 * (30**2 + 120**2), 12),
+        (DantzigWolfe(), two_lecs, 3.75, 20),
+        (DantzigWolfe(), exchange, 3.0, 25),
+        (DantzigWolfe(), three_buses, 2700.0 + 0.5e-9 * (30**2 + 120**2), 6),
+        (Newton(), two_lecs, 3.75, 2),
+        (Newton(), exchange, 3.0, 2),
+        (Auto(), two_lecs, 3.75, 2),
+        (Auto(), exchange, 3.0, 2),
+    ],
+)
+def test_model_rules_certify_the_known_answer(rule, problem, optimum, at_most):
+    result = certified(problem(), rule)
+    assert result.status == RunStatus.CERTIFIED, result.reason
+    assert result.objective == pytest.approx(optimum, rel=2e-6)
+    assert len(result.rows) <= at_most
+    for row in result.rows:
+        assert row.lower_bound <= optimum + 1e-7 * optimum
+        assert row.upper_bound is None or row.upper_bound >= optimum - 1e-7 * optimum
+
+
+def test_newton_on_nearly_linear_agents_does_not_pretend():
+    result = certified(three_buses(), Newton(), limit=15)
+    assert result.status == RunStatus.ITERATION_LIMIT
+    assert result.certificate.lower_bound <= 2700.00001
+
+
+@pytest.mark.parametrize(("prob", "optimum"), [((1 / 3, 1 / 3, 1 / 3), -108390.0), ((0.5, 0.3, 0.2), -93050.0)])
+@pytest.mark.parametrize("rule", [Bundle(), Auto()])
+def test_bundle_hedges_the_farmer(rule, prob, optimum):
+    make, coupling = farmer(prob)
+    result = certified((make, None, coupling), rule, tolerance=1e-5)
+    assert result.status == RunStatus.CERTIFIED, result.reason
+    assert result.objective == pytest.approx(optimum, rel=2e-5)
+    assert result.certificate.lower_bound <= optimum + 1e-3
+    assert result.certificate.w_sum < 1e-8
+    assert len(result.rows) <= 13
+
+
+def test_stiffness_without_end_is_dantzig_wolfe():
+    # the same three columns: the proximal master with a huge tau forces r = 0 and finds the same convex combination
+    layout = Layout.of([unit("u")], 1)
+    _, market, _ = exchange()
+    columns = Columns(
+        np.zeros(3, np.int64),
+        np.arange(4),
+        np.array([0.0, 2.0, 5.0]),
+        np.array([0.0, 3.0, 20.0]),
+        np.zeros(3, np.int64),
+    )
+    center = np.array([1.0])
+    stiff = solve_master(layout, market.model, market.box, columns, center, np.array([1e6]))
+    kelley = solve_master(layout, market.model, market.box, columns, center, None, np.array([100.0]))
+    assert stiff.z == pytest.approx([3.0], abs=1e-4)
+    assert kelley.z == pytest.approx([3.0], abs=1e-6)
+    assert stiff.alpha == pytest.approx(kelley.alpha, abs=1e-4)
+    assert kelley.alpha == pytest.approx([0, 2 / 3, 1 / 3], abs=1e-6)
+    assert kelley.price == pytest.approx([17 / 3], abs=1e-5)  # slope of the segment from 2 to 5
+    assert stiff.price == pytest.approx([17 / 3], rel=1e-3)
+
+
+@st.composite
+def markets(draw):
+    """A few units with scenarios of unequal probability that share a market."""
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    blocks, coupling, probabilities = {}, [], {}
+    for i in range(draw(st.integers(1, 4))):
+        count = draw(st.integers(1, 3))
+        prob = rng.dirichlet(np.full(count, 3.0)) if count > 1 else np.ones(1)
+        prob[-1] = 1 - prob[:-1].sum()
+        names = tuple(str(s) for s in range(count))
+        coupling.append(unit(f"u{i}", (0, 1), (1.0, 1.0), names, list(prob)))
+        for s, p in zip(names, prob, strict=True):
+            key = Key(f"u{i}", s)
+            blocks[key] = QuadraticBlock(rng.uniform(0.2, 4, 2), rng.normal(0, 3, 2), -6, 6, n=2)
+            probabilities[key] = p
+    units = len(coupling)
+    market = Exchange(["a", "b"], rng.uniform(-3, 3, 2) * units, (np.full(2, -7.0 * units), np.full(2, 7.0 * units)))
+    return blocks, market, coupling, probabilities
+
+
+def optimum_of(blocks, market, coupling, probabilities):
+    """The market as one quadratic program: a unit's scenarios share y."""
+    from decomp.quadratic_program import solve
+
+    units = [c.unit for c in coupling]
+    P, q = np.zeros(2 * len(units)), np.zeros(2 * len(units))
+    for key, p in probabilities.items():
+        at = slice(2 * units.index(key.unit), 2 * units.index(key.unit) + 2)
+        P[at] += p * blocks[key].a
+        q[at] += p * blocks[key].b
+    A = np.tile(np.eye(2), len(units))
+    demand = market.model.lo
+    bound = np.full(len(P), 6.0)
+    v = solve(np.diag(P), q, A, demand, demand, -bound, bound).v
+    return float(0.5 * P @ v**2 + q @ v)
+
+
+@settings(max_examples=15, deadline=None)
+@given(markets(), st.sampled_from([Bundle(), Newton(), DantzigWolfe(agreement_range=100.0), ADMM(1.0)]))
+def test_bound_below_optimum_below_cost_in_every_round(market, rule):
+    best = optimum_of(*market)
+    result = certified(market[:3], rule, tolerance=1e-5, limit=12)
+    assert result.status in (RunStatus.CERTIFIED, RunStatus.ITERATION_LIMIT), result.reason
+    slack = 1e-6 * (1 + abs(best))
+    for row in result.rows:
+        assert row.lower_bound <= best + slack
+        assert row.upper_bound is None or row.upper_bound >= best - slack
+
+
+@pytest.mark.parametrize("rule", [Bundle(), Newton()])
+def test_scaled_costs_take_the_same_rounds(rule):
+    def scaled(factor):
+        blocks, market, coupling = exchange()
+        market.scale = market.scale * factor
+        blocks = {k: QuadraticBlock(factor * b.a[0]) for k, b in blocks.items()}
+        return len(certified((blocks, market, coupling), rule).rows)
+
+    assert scaled(1.0) == scaled(1024.0)
+
+
+def test_one_cut_a_block_not_one_for_the_sum():
+    columns = Columns.none()
+    blocks, market, coupling = exchange()
+    result = certified((blocks, market, coupling), Bundle(), limit=3)
+    grown = columns.plus(result.final.answers)
+    assert len(grown.block) == 2
+    assert len(grown.plus(result.final.answers).block) == 2  # the same answer twice is one column
