@@ -89,6 +89,15 @@ def test_what_a_run_does_not_show_differs(held: Path) -> None:
         assert found[text] == "differs", text
 
 
+def test_a_dearer_community_must_also_sell_less(held: Path) -> None:
+    good = Folder.read(held)
+    lec1 = good.schedules["LEC1"]
+    bad = dataclasses.replace(
+        good, schedules={**good.schedules, "LEC1": lec1.assign(dq_kvar=np.where(lec1.need, 100.0, 0.0))}
+    )
+    assert verdicts(bad)["The signal for LEC1 is higher, LEC2 sells more"] == ["differs"]
+
+
 def test_the_command_prints_a_table_for_each_kind(
     held: Path, resolved: Path, rise: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -140,7 +140,7 @@ def test_a_series_that_cannot_be_right_is_refused(tmp_path: Path, text: str, wor
 
 
 def test_rows_are_found_by_instant_whatever_their_order_and_offset(tmp_path: Path) -> None:
-    rows = ["2021-04-14T02:00:00+02:00,3", "2021-04-13T22:00:00+00:00,1", "2021-04-14T08:00:00+02:00,9"]
+    rows = ["2021-04-14T02:00:00+02:00,3", "2021-04-13T22:00:00+00:00,1", "2021-04-14T03:00:00+02:00,9"]
     text = "time,x\n" + "\n".join([*rows, "2021-04-14T01:00:00+02:00,2"]) + "\n"
     assert series(tmp_path, text, axis()).tolist() == [1.0, 2.0, 3.0]
 
