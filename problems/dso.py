@@ -39,7 +39,8 @@ class DsoSettings(BaseModel):
     requirement   "resolved": every round the least-cost request at the round's prices
                   "held": (47) is evaluated once at equal neutral signals, min c^Q sum_b |Z_b| + shedding, so that each
                   need goes to the most sensitive PCC; that request is kept while the signals move. It is evaluated
-                  again, and can only grow, when the offers meet it and a voltage is still outside its limits
+                  again, and grows, when the offers meet it and a voltage is still outside its limits (asked anew
+                  where growing does not keep them)
     freeze_p      the net active power of hours with a need stays as first scheduled (the communities keep to it; the
                   flow here always uses the power that they report)
     shed_cost_sek_per_kvarh  C^LS, for each kvarh of reactive load taken off

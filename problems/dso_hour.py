@@ -91,7 +91,8 @@ class DsoHour:
     def equal_signals(self, before: FloatArray | None) -> tuple[FloatArray, FloatArray, bool]:
         """(Z, mu, settled) of min c^Q sum_b |Z_b| + shedding; no |Z_b| below what was asked `before`.
 
-        Z = up - down, two controls a PCC, so that either direction costs the neutral price.
+        Z = up - down, two controls a PCC, so that either direction costs the neutral price. Where the limits cannot be
+        kept with what was asked before (the need has turned round), it is asked anew.
         """
         kept = np.zeros(len(self.pcc_bus)) if before is None else before
         price = self.dt_h * (abs(self.neutral_price) or self.reference_price)
@@ -103,6 +104,8 @@ class DsoHour:
             sides.append(Controls.everywhere(self.pcc_bus, effect, linear, quad, least, least, most))
         problem = self._problem(sides[0].joined(sides[1]))
         solution = opf.solve_hour(problem, np.where(problem.controls.reserve, 0.0, problem.controls.lo))
+        if before is not None and not solution.feasible:
+            return self.equal_signals(None)
         up, down = solution.u[: len(kept)], solution.u[len(kept) : 2 * len(kept)]
         return up - down, solution.mu / self.dt_h, solution.settled
 

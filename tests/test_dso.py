@@ -209,12 +209,40 @@ def test_a_held_request_that_is_met_and_not_enough_grows():
     assert dso.voltages(grown.Z, worse)[UNDER].min() >= 0.95 - 1e-8
 
 
+def test_a_held_request_keeps_what_was_asked_when_the_need_moves_to_another_bus():
+    dso = _dso("held")
+    request, warm = _ask(dso, _query(dso))
+    moved = _reports(dso)
+    moved[Key("LEC1")] = np.concatenate([np.full(T, 1700.0), np.zeros(T)])  # bus b now
+    moved[Key("LEC2")] = np.concatenate([np.full(T, -500.0), np.zeros(T)])
+    anew, _ = _ask(dso, _query(dso), moved)
+    assert anew.Z[3] < request.Z[3] - 1  # alone, the new need would ask less of c
+    grown, _ = _ask(dso, _query(dso, center=request.Z), moved, warm)
+    assert grown.Z[3] >= request.Z[3] - 1e-9
+    assert grown.Z[2] > 1
+    assert grown.feasible
+
+
+def test_a_held_request_that_itself_causes_the_violation_is_asked_anew():
+    dso = _dso("held")
+    request, warm = _ask(dso, _query(dso))
+    export = _reports(dso, import_kw=-3000.0)
+    assert dso.voltages(request.Z, export)[UNDER].max() > 1.05
+    turned, _ = _ask(dso, _query(dso, center=request.Z), export, warm)
+    assert turned.Z[3] < request.Z[3] - 1
+    assert dso.voltages(turned.Z, export)[UNDER].max() <= 1.05 + 1e-8
+
+
 def test_requests_with_a_margin_leave_room_and_cost_what_the_limits_themselves_cost():
     request, _ = _ask(_dso(margin_pu=0.002), _query(_dso()))
     assert request.info["v_pu"][UNDER].min() == pytest.approx(0.952, abs=1e-9)
     assert request.info["v_pu"][OVER].max() == pytest.approx(1.048, abs=1e-9)
     assert request.cost == pytest.approx(-NEUTRAL * request.Z.sum())
     assert request.active.tolist() == [False, False, True, True, True, True]
+    small = {"box": {u: (np.full(T, -100.0), np.full(T, 100.0)) for u in UNITS}}
+    tight = _dso(margin_pu=0.004, **small)
+    request, _ = _ask(tight, _query(tight))
+    assert request.cost == pytest.approx(evaluate_all(_dso(**small), request.Z, _reports(tight)).cost)
 
 
 def test_what_is_missing_is_shed_and_no_more():
@@ -297,6 +325,10 @@ def test_quarter_hours_have_the_same_requests_and_prices_and_a_quarter_of_the_co
         assert a.info["mu"] == pytest.approx(b.info["mu"], rel=1e-5, abs=1e-3)
         assert a.info["nodal_price"] == pytest.approx(b.info["nodal_price"], rel=1e-6)
         assert b.cost == pytest.approx(0.25 * a.cost, rel=1e-6)
+    a, b = (evaluate_all(dso, np.zeros(6), _reports(dso)) for dso in (hourly, quarterly))
+    assert a.info["shed_kvar"].sum() > 100
+    assert b.info["shed_kvar"] == pytest.approx(a.info["shed_kvar"], abs=1e-3)
+    assert b.cost == pytest.approx(0.25 * a.cost, rel=1e-6)
 
 
 def test_scenarios_share_one_request_that_keeps_every_ones_limits():

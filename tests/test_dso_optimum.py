@@ -125,6 +125,13 @@ def test_where_nothing_helps_the_least_violation_is_returned_and_said(feeders):
     assert solution.slack[0] > 0.01
     assert solution.cost == pytest.approx(reference.cost, rel=1e-6)
     assert solution.u[:4] == pytest.approx(problem.controls.hi[:4])
+    assert solution.mu.sum() == pytest.approx(SLACK_COST, rel=1e-6)
+    # the same against the upper limit, with nothing to shed: the cost of the slack is far above all other costs
+    problem = _hour(feeders(RADIAL), load=0.3, pv_kw=3000.0, linear=-1e-4, reach=500.0)
+    solution, reference = solve_hour(problem, np.zeros(len(problem.controls.bus))), optimum(problem, elastic=True)
+    assert solution.slack[0] == pytest.approx(np.abs(solution.v).max() - 1.05, abs=1e-12)
+    assert solution.cost == pytest.approx(reference.cost, rel=1e-6)
+    assert solution.mu.sum() == pytest.approx(-SLACK_COST, rel=1e-6)
 
 
 def test_the_price_of_every_control_between_its_bounds_is_the_pull_of_the_limits(feeders):
@@ -179,13 +186,10 @@ def test_second_derivatives_of_the_voltages_are_the_slopes_of_the_sensitivities(
 def test_the_linearised_bound_is_the_linear_programs_optimum(feeders):
     from scipy.optimize import linprog
 
-    for changes, scenarios in (
-        ({"load": 0.75}, 1),
-        ({"load": 0.95}, 1),
-        ({"load": 1.6, "reach": 100.0}, 1),
-        ({"load": 0.9}, 3),
-    ):
-        problem = _hour(feeders(RADIAL), **changes, scenarios=scenarios)
+    over = {"load": 0.3, "pv_kw": 1500.0, "linear": -0.03, "reach": 3000.0}
+    short, three = {"load": 1.6, "reach": 100.0}, {"load": 0.9, "scenarios": 3}
+    for changes in ({"load": 0.75}, {"load": 0.95}, over, short, three):
+        problem = _hour(feeders(RADIAL), **changes)
         model = LinearModel.at(problem, np.zeros(len(problem.controls.bus)))
         arrays = model.quadratic(4)
         for extra in (np.zeros(4), np.array([0.1, -0.2, 0.0, 0.03])):

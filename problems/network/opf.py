@@ -7,7 +7,9 @@
 Successive QP on the exact power flow with exact sensitivities. The merit function is the objective itself, its slack
 being the worst exceedance of the exact flow (an exact penalty); steps live in a trust region that the merit function
 steers, with one second-order correction for the curvature of the voltages. Controls that only a need can make
-worthwhile (`reserve`) join when their reduced cost linear - effect dV'mu is negative.
+worthwhile (`reserve`) join when their reduced cost linear - effect dV'mu is negative. The result is a local optimum:
+upper voltage limits bend the feasible set inwards, and several PCCs whose prices are nearly in proportion to their
+sensitivities then have more than one.
 """
 
 from __future__ import annotations
