@@ -20,7 +20,7 @@ N, ROWS, OFFERS = 7, 4, 2
 
 
 class Random(PyomoSubproblem):
-    """Random data by seed: bounded columns, two-sided and one-sided rows that the middle of the box satisfies."""
+    """Random data by seed: bounded columns; an equation, two- and one-sided rows that the middle of the box meets."""
 
     def __init__(self, seed: int, whole: int = 0, curved: bool = False, **options: Any) -> None:
         rng = np.random.default_rng(seed)
@@ -33,6 +33,8 @@ class Random(PyomoSubproblem):
         middle = np.where(np.arange(N) < whole, middle, (self.lb + self.ub) / 2)
         self.hi = self.A @ middle + 0.2 * rng.random(ROWS)
         self.lo = np.where(rng.random(ROWS) < 0.5, -np.inf, self.hi - 0.5)
+        if not whole:
+            self.lo[0] = self.hi[0] = self.A[0] @ middle
         self.c = rng.normal(size=N) / scale
         self.C = rng.normal(size=(OFFERS, N))
         self.root = rng.normal(size=(3, N)) / scale if curved else np.zeros((3, N))

@@ -134,6 +134,11 @@ def test_a_state_taken_up_elsewhere_gives_the_same_bits(run: tuple[bool, list[Re
     assert all(a.dtype.kind in "fib" for a in written.values())
     there = Prosumer(whole, settings=BlockSettings(tangents_per_term=3))
     there.load(written)
+    again = there.save()
+    assert again is not None
+    assert again.keys() == saved.keys()
+    assert all(np.array_equal(again[name], saved[name]) for name in saved)
+    assert saved["tangent_idle"].any()
     for s, e in zip(signals()[moment:], expected[moment:], strict=True):
         assert same_bits(there.solve(s), e)
 
@@ -200,8 +205,10 @@ def test_options_of_the_first_solve_do_not_linger() -> None:
     assert block.solve(signals()[0]).status is Status.LIMIT  # the initial schedule took the first solve
     turned = Prosumer(solver_options=options["later_options"], later_options=options["solver_options"])
     assert turned.solve(signals()[0]).status is Status.LIMIT
-    linger = Prosumer(solver_options={"simplex_iteration_limit": 10_000}, later_options={})
-    plain = Prosumer()
+    # so many tangents are kept that the solver object is never a new one
+    many = BlockSettings(tangents_per_term=1e6)
+    linger = Prosumer(solver_options={"simplex_iteration_limit": 10_000}, later_options={}, settings=many)
+    plain = Prosumer(settings=many)
     for s in signals()[:4]:
         assert same_bits(linger.solve(s), plain.solve(s))
     solver = linger._built.backend.solver.warm.solver  # type: ignore[attr-defined]

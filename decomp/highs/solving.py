@@ -18,6 +18,7 @@ from decomp.highs.state import BlockSettings, WarmState
 from decomp.messages import FloatArray, Status
 
 LIMIT_TEXT = "the solver reached its time or iteration limit without a feasible point; raise time_limit_s"
+HOLDS = 1e-6  # share of its term from which a multiplier says that a tangent holds
 TANGENT_TEXT = "convex terms still violated beyond tangent_tol after tangent_rounds rounds"
 
 
@@ -159,7 +160,9 @@ class ProgramSolver:
         They go when there are twice as many as are to stay, so that the solver's rows are seldom written anew. A
         tangent that the basis holds stays, or it would be no basis.
         """
-        idle = np.where(pool_dual > 0, 0, state.idle + 1)
+        # a term's multipliers sum to its weight; an interior point leaves a trace on every tangent
+        share = HOLDS * self.program.term_weight[state.pool.term]
+        idle = np.where(pool_dual > share, 0, state.idle + 1)
         most = math.ceil(self.settings.tangents_per_term * len(self.program.terms))
         state = replace(state, idle=idle)
         if state.basis is None or len(state.pool) <= 2 * most:
