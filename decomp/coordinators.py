@@ -13,6 +13,8 @@ from decomp.quadratic_program import NoSolution, solve
 
 NEAREST = 1e-6  # pull of the offers where prices alone decide: of the reference price, at the far end of the box
 
+KEPT = 1e-9  # relative violation of a row at which a point still keeps it
+
 
 class Nobody(Coordinator):
     """No nodes at all: the units' scenarios only have to agree (progressive hedging)."""
@@ -92,6 +94,11 @@ class Quadratic(Coordinator):
         try:
             v = solve(m.P, m.q, m.A, m.lo, m.hi, lb, ub).v
         except NoSolution:
+            return Request(Z=Z, cost=np.inf, active=all_active, feasible=False)
+        rows = m.A @ v
+        outside = np.maximum(m.lo - rows, rows - m.hi)
+        # a point that nearly keeps its rows costs less than one that does: it is none
+        if np.any(outside > KEPT * (1 + np.abs(rows))):
             return Request(Z=Z, cost=np.inf, active=all_active, feasible=False)
         return Request(Z=Z, cost=float(0.5 * v @ m.P @ v + m.q @ v + m.offset), active=all_active)
 
