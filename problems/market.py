@@ -1,6 +1,7 @@
 """The reactive-power market of a distribution system: communities (LECs) that schedule, a DSO that keeps voltages.
 
-One case file describes it: [time], [series], [tariffs], [network], [network_load], [[added_load]], [dso], [lec.NAME].
+One case file describes it: [time], [series], [tariffs], [network], [network_load], [[added_load]], [dso],
+[lec.NAME], [blocks].
 Paper 1, sections II and III.
 """
 
@@ -86,8 +87,9 @@ class ReactiveMarket(Problem):
         return cls(MarketSettings.model_validate(known), path.parent)
 
     def subproblem(self, key: Key) -> Subproblem:
-        lec = self.settings.lec[key.unit]
-        return LocalEnergyCommunity(key.unit, lec, self.data[key.unit], freeze_p=self.settings.dso.freeze_p)
+        lec, options = self.settings.lec[key.unit], self.settings.solver.block()
+        freeze_p = self.settings.dso.freeze_p
+        return LocalEnergyCommunity(key.unit, lec, self.data[key.unit], freeze_p=freeze_p, settings=options)
 
     def write(self, result: Result, folder: Path) -> Sequence[Path]:
         """voltages.csv, duals.csv, schedule_<unit>.csv and figures/*.png, drawn from the files of the folder."""

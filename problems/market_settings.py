@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from decomp.pyomo_block import BlockSettings
 from problems.dso import DsoSettings
 from problems.lec.settings import LecSettings
 from problems.network.feeder import NetworkSettings
@@ -75,6 +78,59 @@ class AddedLoad(_Table):
     fitted_to: FittedTo | None = None
 
 
+class SolverSettings(_Table):
+    """Table [solver]: how a community's problem is solved.
+
+    tangent_sek      a convex cost may be this far below its function; the supply curve's steps shrink with it
+    mip_gap_sek      absolute gap of the mixed-integer solves (a relative one of 1e-4 is a tenth of what is traded)
+    integers         "fix": decided once, checked when a bound is asked; "each_round": decided in every solve
+    time_limit_s     of one solver call; an answer cut short by the clock is not repeatable
+    fresh_every      every k-th solve on a new solver object, 0 = never; no answer depends on it
+    """
+
+    tangent_sek: float = Field(gt=0, allow_inf_nan=False)
+    mip_gap_sek: float = Field(gt=0, allow_inf_nan=False)
+    integers: Literal["fix", "each_round"] = "fix"
+    time_limit_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    fresh_every: int = Field(default=0, ge=0)
+
+    def block(self) -> BlockSettings:
+        """The settings of a block."""
+        return BlockSettings(
+            tangent_tol=self.tangent_sek,
+            mip_abs_gap=self.mip_gap_sek,
+            milp=self.integers,
+            time_limit_s=self.time_limit_s,
+            fresh_every=self.fresh_every,
+        )
+
+
+class BlocksSettings(_Table):
+    """Table [blocks]: how the communities' models are solved; see `decomp.pyomo_block.BlockSettings`.
+
+    tangent_tol_sek  error of an opportunity cost; 1e-5 leaves about 0.1 kvar open
+    mip_abs_gap_sek  absolute gap of the schedules with integers
+    milp             "fix": decide the integers once and look again before stopping; "each_round"
+    fresh_every      every k-th solve on a new solver object; the results are the same to the last bit
+    time_limit_s     of one solver call; an answer cut short by the clock is not repeatable
+    """
+
+    tangent_tol_sek: float = Field(default=1e-5, gt=0, allow_inf_nan=False)
+    mip_abs_gap_sek: float = Field(default=1e-6, ge=0, allow_inf_nan=False)
+    milp: Literal["fix", "each_round"] = "fix"
+    fresh_every: int = Field(default=0, ge=0)
+    time_limit_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    def settings(self) -> BlockSettings:
+        return BlockSettings(
+            tangent_tol=self.tangent_tol_sek,
+            mip_abs_gap=self.mip_abs_gap_sek,
+            milp=self.milp,
+            fresh_every=self.fresh_every,
+            time_limit_s=self.time_limit_s,
+        )
+
+
 class MarketSettings(_Table):
     """All tables of the case file that describe the market."""
 
@@ -85,4 +141,6 @@ class MarketSettings(_Table):
     network_load: NetworkLoadSettings
     added_load: tuple[AddedLoad, ...] = ()
     dso: DsoSettings
+    solver: SolverSettings
     lec: dict[str, LecSettings] = Field(min_length=1)
+    blocks: BlocksSettings = BlocksSettings()

@@ -1,0 +1,56 @@
+"""The campus market under real mpiexec: the same bytes on any number of ranks, on warm and on fresh solver objects."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from test_mpi import contents, mpiexec
+
+ROOT = Path(__file__).parents[1]
+CASE = ROOT / "problems" / "cases" / "chalmers_undervoltage.toml"
+
+pytestmark = pytest.mark.mpi
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The case on one rank."""
+    out = tmp_path_factory.mktemp("campus") / "1"
+    done = mpiexec(1, ROOT / "mpi_run.py", CASE, "--out", out, "--quiet")
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.parametrize(("ranks", "fresh"), [(2, 0), (3, 0), (5, 0), (2, 2)])
+def test_campus_run_is_identical_on_any_number_of_ranks(tmp_path, alone, ranks, fresh):
+    done = mpiexec(
+        ranks, ROOT / "mpi_run.py", CASE, "--out", tmp_path, "--quiet", "--set", f"solver.fresh_every={fresh}"
+    )
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path) == contents(alone)
+    assert json.loads((tmp_path / "result.json").read_text())["ranks"] == ranks
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_community_without_a_schedule_is_named_on_any_number_of_ranks(tmp_path, ranks):
+    done = mpiexec(
+        ranks, ROOT / "mpi_run.py", CASE, "--out", tmp_path, "--quiet",
+        "--set", "lec.LEC1.boiler_chp.boiler_min_kw=900", "--set", "lec.LEC1.boiler_chp.boiler_max_kw=1000",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "LEC1" in done.stdout
+    assert "boiler" in done.stdout
+    assert "LEC2" not in done.stdout
+    assert json.loads((tmp_path / "result.json").read_text())["status"] == "failed"
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_network_without_a_power_flow_is_explained(tmp_path, ranks):
+    done = mpiexec(ranks, ROOT / "mpi_run.py", CASE, "--out", tmp_path, "--quiet", "--set", "network.base_kv=2.0")
+    assert done.returncode == 1
+    assert "lines" in done.stdout
+    assert json.loads((tmp_path / "result.json").read_text())["status"] == "failed"
+    assert "Traceback" not in done.stdout + done.stderr
