@@ -94,6 +94,15 @@ def test_held_undervoltage_is_secure_in_six_rounds_with_rising_signals() -> None
     assert dq["LEC2"][16] == pytest.approx(51.0, abs=0.3)
 
 
+def test_fresh_solver_objects_change_no_bit() -> None:
+    _, warm = solved(UNDER)
+    _, fresh = solved(UNDER, ("blocks.fresh_every=2",))
+    assert warm.answers is not None
+    assert fresh.answers is not None
+    assert np.array(warm.prices).tobytes() == np.array(fresh.prices).tobytes()
+    assert warm.answers.y.tobytes() == fresh.answers.y.tobytes()
+
+
 def test_in_the_rise_both_communities_absorb_and_the_price_is_negative() -> None:
     case, result = solved(OVER)
     assert str(result.status) == "certified_linearised"
