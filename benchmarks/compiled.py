@@ -1,0 +1,32 @@
+"""A block given as arrays, answered by HiGHS and PIQP: the same unit without an algorithm of its own."""
+
+from __future__ import annotations
+
+from decomp.highs.block import CompiledBlock
+from decomp.highs.program import Program
+from decomp.highs.state import BlockSettings, WarmState
+from decomp.messages import FloatArray, Response, Signal
+from decomp.subproblem import Arrays, Subproblem
+
+
+class Compiled(Subproblem):
+    """Any Program as a block; integers are decided in every solve."""
+
+    abilities = frozenset({"penalty", "bound", "evaluate"})
+
+    def __init__(self, program: Program, weight: FloatArray) -> None:
+        self._block = CompiledBlock(program, weight, BlockSettings(milp="each_round"))
+        self._state: WarmState = self._block.cold()
+
+    def solve(self, signal: Signal) -> Response:
+        response, self._state = self._block.solve(signal, self._state)
+        return response
+
+    def evaluate(self, y: FloatArray) -> Response:
+        return self._block.evaluate(y, self._state)
+
+    def save(self) -> Arrays:
+        return self._block.arrays(self._state)
+
+    def load(self, arrays: Arrays) -> None:
+        self._state = self._block.from_arrays(arrays)
