@@ -258,6 +258,17 @@ def findings(folders: Sequence[Folder]) -> list[tuple[str, str, list[Finding]]]:
     return rows
 
 
+def not_comparable(folder: Folder) -> str:
+    """Why the paper's claims say nothing about this folder; empty where they do."""
+    if set(folder.schedules) != {"LEC1", "LEC2"}:
+        return f"{folder.name} has {', '.join(folder.schedules) or 'no schedules'}; the claims are about LEC1 and LEC2"
+    if folder.traded.empty:
+        return (
+            f"{folder.name}: nothing was traded, no voltage left its limits; the claims are about hours with a need"
+        )
+    return ""
+
+
 def heads(folders: Sequence[Folder]) -> list[str]:
     """Column heads: the requirement, with the folder's name where two folders have the same."""
     kinds = [f.requirement for f in folders]
@@ -297,6 +308,8 @@ def main() -> None:
         folders = [Folder.read(path) for path in arguments.results]
     except FileNotFoundError as error:
         parser.error(f"{error.filename} is missing: not the folder of a run that came to its end")
+    for why in filter(None, map(not_comparable, folders)):
+        parser.error(why)
     for rise in (False, True):
         chosen = sorted((f for f in folders if f.is_rise == rise), key=lambda f: f.requirement)
         if chosen and arguments.markdown:

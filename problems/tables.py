@@ -151,8 +151,9 @@ def render(market: ReactiveMarket, result: Result) -> Sequence[Table]:
     if result.initial is None or result.answers is None:
         return ()
     schedules = schedule_tables(market, result)
-    traded = (render_trades(trades(schedules)),) if schedules else ()
-    return (render_voltages(voltage_table(market, result)), *traded)
+    traded = trades(schedules) if schedules else pd.DataFrame()
+    shown = render_voltages(voltage_table(market, result))
+    return (shown,) if traded.empty else (shown, render_trades(traded))
 
 
 def render_voltages(table: pd.DataFrame) -> Table:

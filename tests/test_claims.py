@@ -116,3 +116,15 @@ def test_a_folder_that_is_no_result_is_refused(
         main()
     assert ended.value.code == 2
     assert "result.json is missing" in capsys.readouterr().err
+
+
+def test_a_run_in_which_nothing_was_needed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A healthy network: the run ends at once, tables and figures still come out, and no claim is judged by it."""
+    healthy = written(UNDER, tmp_path, ("added_load.0.q_kvar=0.0", "added_load.1.q_kvar=0.0"))
+    assert (healthy / "figures" / "convergence.png").is_file()
+    monkeypatch.setattr("sys.argv", ["claims", str(healthy)])
+    with pytest.raises(SystemExit):
+        main()
+    assert "nothing was traded" in capsys.readouterr().err
