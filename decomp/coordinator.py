@@ -54,7 +54,7 @@ class Coordinator(ABC):
     def check(self, part: int, Z: FloatArray, reports: Reports) -> Check:
         """Are g's limits met at Z? Override when there is a cheaper way than `evaluate` (a load flow)."""
         request = self.evaluate(part, Z, reports)
-        return Check(request.feasible, 0.0 if request.feasible else np.inf, request.cost, "")
+        return Check(request.feasible, 0.0 if request.feasible else -np.inf, request.cost, "")
 
 
 def answer_all(
@@ -75,7 +75,7 @@ def evaluate_all(coordinator: Coordinator, Z: FloatArray, reports: Reports) -> R
 def check_all(coordinator: Coordinator, Z: FloatArray, reports: Reports) -> Check:
     """The worst part's check."""
     checks = [coordinator.check(i, Z[rows], reports) for i, rows in enumerate(coordinator.parts())]
-    return max(checks, key=lambda c: c.violation)
+    return min(checks, key=lambda c: c.margin)
 
 
 def _merge(coordinator: Coordinator, requests: list[Request]) -> Request:

@@ -193,12 +193,17 @@ class Request:
 class Check:
     """What the coordinator sees at the offers themselves: are its limits met, and how far is the worst one?
 
-    violation  how far the worst limit is exceeded, 0 when all are met
-    worst      the worst figure itself (a voltage in pu)
-    where      its name ("bus 7, 17:00")
+    margin  distance of the worst figure from its limit, negative outside; `feasible` allows for a tolerance
+    worst   the worst figure itself (a voltage in pu)
+    where   its name ("bus 7, 17:00")
     """
 
     feasible: bool
-    violation: float
+    margin: float
     worst: float
     where: str
+
+    @property
+    def violation(self) -> float:
+        """How far the worst limit is exceeded, 0 when all are met."""
+        return max(-self.margin, 0.0)

@@ -74,7 +74,9 @@ class DSO(Coordinator):
     times, dt_h      names of the steps, length of a step
     neutral_price    (T,) c^Q, SEK/kvarh
     reference_price  (T,) lambda_e, SEK/kWh
-    box              unit -> (lo, hi), each (T,) kvar
+    box              unit -> (lo, hi), each (T,) kvar: change of injection from any schedule to any other
+    injection        unit -> (lo, hi), each (T,) kvar: the least and greatest net injection at its PCC; with the initial
+                     injection that a unit reports it narrows the box to what the unit can still do. None: not known
     A block reports (2T,): net active import in kW of every step, then injected reactive power in kvar of its initial
     schedule. Raises InputError with every mistake.
     """
@@ -93,6 +95,7 @@ class DSO(Coordinator):
         neutral_price: FloatArray,
         reference_price: FloatArray,
         box: Mapping[str, tuple[FloatArray, FloatArray]],
+        injection: Mapping[str, tuple[FloatArray, FloatArray]] | None = None,
     ) -> None:
         self.network, self.settings = network, settings
         margin = settings.margin_pu
@@ -108,6 +111,12 @@ class DSO(Coordinator):
             "reference_price": (reference_price, (steps,)),
         }
         shapes |= {f"box.{u}.{i}": (side, (steps,)) for u in box for i, side in zip(("lo", "hi"), box[u], strict=True)}
+        injection = dict(injection or {})
+        shapes |= {
+            f"injection.{u}.{i}": (side, (steps,))
+            for u in injection
+            for i, side in zip(("lo", "hi"), injection[u], strict=True)
+        }
         mistakes = wrong_arrays(shapes) + wrong_units(network, pcc, probabilities, box)
         if mistakes:
             raise InputError(mistakes)
@@ -128,6 +137,8 @@ class DSO(Coordinator):
             lo[:, column] += box[u][0]
             hi[:, column] += box[u][1]
         self.box = (lo.ravel(), hi.ravel())
+        free = (np.full(steps, -np.inf), np.full(steps, np.inf))
+        self._injection = [np.stack(injection.get(u, free)) for u in self.units]
 
     def parts(self) -> tuple[IntArray, ...]:
         count = len(self.pcc_bus)
@@ -151,11 +162,12 @@ class DSO(Coordinator):
         """A load flow at Z; no shedding."""
         with self._named(part):
             v_pu = self._hour(part, reports).flow(Z).v_pu
-        outside = np.maximum(self.network.v_min_pu - v_pu, v_pu - self.network.v_max_pu)
-        s, bus = np.unravel_index(int(outside.argmax()), outside.shape)
+        inside = np.minimum(v_pu - self.network.v_min_pu, self.network.v_max_pu - v_pu)
+        inside[:, self.network.slack] = np.inf  # its voltage is given
+        s, bus = np.unravel_index(int(inside.argmin()), inside.shape)
         where = f"bus {self.network.buses[bus]}, {self.times[part]}" + self._scenario(int(s))
-        violation = max(float(outside[s, bus]), 0.0)
-        return Check(violation <= self.settings.voltage_tolerance_pu, violation, float(v_pu[s, bus]), where)
+        margin = float(inside[s, bus])
+        return Check(margin >= -self.settings.voltage_tolerance_pu, margin, float(v_pu[s, bus]), where)
 
     def answer(self, part: int, query: Query, reports: Reports, warm: Warm) -> tuple[Request, Warm]:
         """Load flow at the offers first; an hour whose voltages have never left their limits asks for nothing.
@@ -211,6 +223,7 @@ class DSO(Coordinator):
     def _hour(self, t: int, reports: Reports) -> DsoHour:
         settings, rows = self.settings, self.parts()[t]
         p_kw, q_kvar = self._injections(t, reports)
+        least, most = self._reachable(t, reports)
         return DsoHour(
             network=self.network,
             p_kw=p_kw,
@@ -218,8 +231,8 @@ class DSO(Coordinator):
             q_load_kvar=self.q_load_kvar[t],
             prob=self.prob,
             pcc_bus=self.pcc_bus,
-            lo=self.box[0][rows],
-            hi=self.box[1][rows],
+            lo=np.minimum(np.maximum(self.box[0][rows], least), 0.0),
+            hi=np.maximum(np.minimum(self.box[1][rows], most), 0.0),
             dt_h=self.dt_h,
             neutral_price=float(self.neutral_price[t]),
             reference_price=float(self.scale[rows[0]]),
@@ -227,6 +240,15 @@ class DSO(Coordinator):
             slack_cost=settings.voltage_slack_cost_sek_per_pu_h,
             tolerance_pu=settings.voltage_tolerance_pu,
         )
+
+    def _reachable(self, t: int, reports: Reports) -> tuple[FloatArray, FloatArray]:
+        """(B,), (B,): the change of injection that the units at each PCC can still make, in every scenario."""
+        count, steps = len(self.pcc_bus), len(self.times)
+        sides = np.zeros((len(self.scenarios), 2, count))
+        for s, keys in enumerate(self._keys):
+            for u, (key, bus) in enumerate(zip(keys, self.unit_bus, strict=True)):
+                sides[s, :, np.searchsorted(self.pcc_bus, bus)] += self._injection[u][:, t] - reports[key][steps + t]
+        return sides[:, 0].max(axis=0), sides[:, 1].min(axis=0)
 
     def _injections(self, t: int, reports: Reports) -> tuple[FloatArray, FloatArray]:
         """(S, n) kW and kvar injected at step t: minus the loads, minus the units' import, plus their first Q."""

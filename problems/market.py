@@ -23,7 +23,7 @@ from decomp.problem import Problem
 from decomp.subproblem import Subproblem
 from problems import figures, tables
 from problems.dso import DSO
-from problems.lec.community import LocalEnergyCommunity, coupling, q_capability_kvar
+from problems.lec.community import LocalEnergyCommunity, coupling, q_capability_kvar, q_injection_kvar
 from problems.lec.data import LecData
 from problems.market_settings import MarketSettings
 from problems.network.feeder import Network, read_network
@@ -139,6 +139,7 @@ class ReactiveMarket(Problem):
             neutral_price=np.full_like(spot, self.settings.tariffs.reactive_sek_per_kvarh),
             reference_price=spot,
             box={name: q_capability_kvar(self.settings.lec[name], data) for name, data in self.data.items()},
+            injection={name: q_injection_kvar(self.settings.lec[name], data) for name, data in self.data.items()},
         )
 
     def _network_loads(

@@ -145,6 +145,13 @@ def coupling(
 
 def q_capability_kvar(settings: LecSettings, data: LecData) -> tuple[FloatArray, FloatArray]:
     """(T,), (T,): least and greatest change of reactive injection, from any schedule to any other."""
+    low, high = q_injection_kvar(settings, data)
+    return low - high, high - low
+
+
+def q_injection_kvar(settings: LecSettings, data: LecData) -> tuple[FloatArray, FloatArray]:
+    """(T,), (T,): least and greatest net reactive injection at the PCC: what the devices can give, less the load."""
     limits = [device.q_capability_kvar(data) for device in settings.devices.values()]
-    width = sum((high - low for low, high in limits), np.zeros(data.n))
-    return -width, width
+    low = sum((low for low, _ in limits), np.zeros(data.n))
+    high = sum((high for _, high in limits), np.zeros(data.n))
+    return low - data.load_q_kvar, high - data.load_q_kvar
