@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from campus import OVER, RESOLVED, UNDER, written
 
-from problems.claims import Folder, as_markdown, findings, main
+from problems.claims import as_markdown, findings, main
+from problems.judges import Folder
 
 
 @pytest.fixture(scope="module")
