@@ -1,7 +1,7 @@
 """The reactive-power market of a distribution system: communities (LECs) that schedule, a DSO that keeps voltages.
 
 One case file describes it: [time], [series], [tariffs], [network], [network_load], [[added_load]], [dso],
-[lec.NAME], [blocks].
+[solver], [lec.NAME].
 Paper 1, sections II and III.
 """
 

@@ -105,32 +105,6 @@ class SolverSettings(_Table):
         )
 
 
-class BlocksSettings(_Table):
-    """Table [blocks]: how the communities' models are solved; see `decomp.pyomo_block.BlockSettings`.
-
-    tangent_tol_sek  error of an opportunity cost; 1e-5 leaves about 0.1 kvar open
-    mip_abs_gap_sek  absolute gap of the schedules with integers
-    milp             "fix": decide the integers once and look again before stopping; "each_round"
-    fresh_every      every k-th solve on a new solver object; the results are the same to the last bit
-    time_limit_s     of one solver call; an answer cut short by the clock is not repeatable
-    """
-
-    tangent_tol_sek: float = Field(default=1e-5, gt=0, allow_inf_nan=False)
-    mip_abs_gap_sek: float = Field(default=1e-6, ge=0, allow_inf_nan=False)
-    milp: Literal["fix", "each_round"] = "fix"
-    fresh_every: int = Field(default=0, ge=0)
-    time_limit_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-
-    def settings(self) -> BlockSettings:
-        return BlockSettings(
-            tangent_tol=self.tangent_tol_sek,
-            mip_abs_gap=self.mip_abs_gap_sek,
-            milp=self.milp,
-            fresh_every=self.fresh_every,
-            time_limit_s=self.time_limit_s,
-        )
-
-
 class MarketSettings(_Table):
     """All tables of the case file that describe the market."""
 
@@ -143,4 +117,3 @@ class MarketSettings(_Table):
     dso: DsoSettings
     solver: SolverSettings
     lec: dict[str, LecSettings] = Field(min_length=1)
-    blocks: BlocksSettings = BlocksSettings()

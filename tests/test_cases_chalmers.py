@@ -96,7 +96,7 @@ def test_held_undervoltage_is_secure_in_six_rounds_with_rising_signals() -> None
 
 def test_fresh_solver_objects_change_no_bit() -> None:
     _, warm = solved(UNDER)
-    _, fresh = solved(UNDER, ("blocks.fresh_every=2",))
+    _, fresh = solved(UNDER, ("solver.fresh_every=2",))
     assert warm.answers is not None
     assert fresh.answers is not None
     assert np.array(warm.prices).tobytes() == np.array(fresh.prices).tobytes()
