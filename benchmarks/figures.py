@@ -141,7 +141,7 @@ def _heat_map(table: pd.DataFrame, tolerance: float) -> Figure | None:
     columns = min(len(groups), 4)
     figure = Figure(figsize=(WIDTH, 0.24 * len(rules) * -(-len(groups) // columns) + 1.3), layout="constrained")
     axes = list(figure.subplots(-(-len(groups) // columns), columns, squeeze=False, sharey=True).ravel())
-    finite = table.rounds_median[np.isfinite(table.rounds_median)]
+    finite = table.rounds_median[np.isfinite(table.rounds_median)].to_numpy(float)
     norm = matplotlib.colors.LogNorm(max(finite.min(initial=1), 1), max(finite.max(initial=2), 2))
     image = None
     for ax, group in zip(axes, groups, strict=False):

@@ -9,8 +9,9 @@ two_machines     fixed cost 4, 2 <= p <= 5, 1 per unit, demand 3 -> 7; prices ca
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -35,7 +36,7 @@ Name = Literal["two_communities", "exchange", "three_buses", "farmer", "two_mach
 class Example:
     """Blocks, who coordinates them, how they couple, and the answer."""
 
-    blocks: dict[Key, Callable[[], Subproblem]]
+    blocks: Mapping[Key, Callable[[], Subproblem]]
     coordinator: Coordinator | None
     couplings: tuple[Coupling, ...]
     optimum: float
@@ -137,7 +138,7 @@ def _farmer() -> Example:
 
     keys = {Key("farmer", s): 1 / 3 for s in factor}
     coupling = Coupling("farmer", ("wheat", "corn", "beets"), np.ones(3), np.full(3, -1), keys)
-    return Example({k: (lambda s=k.scenario: block(s)) for k in keys}, None, (coupling,), -108390.0, -108390.0)
+    return Example({k: partial(block, k.scenario) for k in keys}, None, (coupling,), -108390.0, -108390.0)
 
 
 EXAMPLES: dict[str, Callable[[], Example]] = {

@@ -71,7 +71,7 @@ class Rungs:
 
     def total(self, q: FloatArray) -> FloatArray:
         """y (n,) of what is sold on each rung q (J,)."""
-        return np.bincount(self.entry, self.side * q, self.size)
+        return np.asarray(np.bincount(self.entry, self.side * q, self.size), float)
 
     def price_of(self, q: FloatArray) -> float:
         """f of what is sold on each rung."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +150,3 @@ def _run(job: Run, settings: Settings, folder: Path, watch: Watch) -> dict[str, 
         "prices": len(result.layout.count) or sum(len(c.entries) for c in problem.couplings),
         "rows": rows,
     }
-
-
-def task(kind: str, payload: tuple[Any, ...]) -> dict[str, Any]:
-    """What a worker does: `kind` is "run" or "reference"."""
-    work = {"run": measure, "reference": find_reference}[kind]
-    return partial(work, *payload)()  # type: ignore[operator, no-any-return]

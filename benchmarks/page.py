@@ -13,8 +13,8 @@ from benchmarks.plan import Plan
 CAPTIONS = {
     "gap_rounds": "Median gap against rounds. A run that has ended keeps its last gap; lines end where the median run "
     "has no certificate.",
-    "gap_block_solves": "Median gap against block solves a block; the sweeps and evaluations of the certificates count.",
-    "gap_wall_time": "Median gap against wall time on one core. Blocks answer within microseconds to milliseconds here, "
+    "gap_block_solves": "Median gap against block solves a block, sweeps and evaluations of the certificates included.",
+    "gap_wall_time": "Median gap against wall time on one core. Blocks answer within microseconds to milliseconds, "
     "so that this mostly weighs the rules' own work and the certificates.",
     "profile_rounds": "Performance profiles (Dolan and Moré 2002) of rounds to the smallest gap; failures count as "
     "infinite.",

@@ -57,7 +57,6 @@ def _engine_source() -> str:
     return _hash(files)
 
 
-@cache
 def _source_of(module: str, folders: tuple[Path, ...]) -> str:
     """Hash of a user's module; the project's own are in the engine's already."""
     if module.split(".")[0] in ("decomp", "problems", "benchmarks"):

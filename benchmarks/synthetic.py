@@ -138,9 +138,8 @@ class Synthetic(Problem):
 
     def _network(self, sites: list[Site]) -> VoltageBand:
         rng = self._rng(NETWORK)
-        size = np.bincount(
-            np.concatenate([s.nodes for s in sites]), np.concatenate([s.size_kvar for s in sites]), self.n
-        )
+        at, kvar = (np.concatenate([getattr(s, name) for s in sites]) for name in ("nodes", "size_kvar"))
+        size = np.asarray(np.bincount(at, kvar, self.n), float)
         X = radial(rng, self.n)
         X *= 5.0 / np.max(X @ size)  # all units together move the voltage by at most 5 %
         hours = np.arange(HOURS)
