@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from decomp.layout import Answers, Layout, Signals
 from decomp.messages import Coupling, FloatArray, Key, Request
 from decomp.ranks import Ranks, Serial
 from decomp.rules.base import Candidate, Setup, State, UpdateRule
-from decomp.stopping import Iterate, RunStatus, Stop, StoppingCriterion
+from decomp.stopping import Iterate, RunStatus, Stop, StoppingCriterion, period
 from decomp.subproblem import Subproblem
 from decomp.trace import Result, Round, Row, UnitPrice
 
@@ -137,7 +138,8 @@ def _loop(
 
         certificate = proof() if settings.every and (k + 1) % settings.every == 0 else None
         seen = _look(step, certificate, recorder.elapsed_s)
-        stop = _first(criteria, seen) or _limit(k, limits, seen)
+        recorder.visited.append(np.concatenate([step.round.block_price, step.round.answers.y]))
+        stop = _first(criteria, seen) or _limit(k, limits, seen) or _circling(recorder.visited)
         if stop and certificate is None:
             certificate = proof()
             seen = replace(seen, certificate=certificate)
@@ -166,6 +168,23 @@ def _limit(k: int, limits: Limits, seen: Iterate) -> Stop | None:
         return Stop(f"{limits.time_limit_s:g} s are over", RunStatus.TIME_LIMIT)
     if k + 1 == limits.max_rounds:
         return Stop(f"{limits.max_rounds} rounds are over", RunStatus.ITERATION_LIMIT)
+    return None
+
+
+def _circling(visited: Sequence[FloatArray]) -> Stop | None:
+    length = period(visited)
+    if length == 1:
+        return Stop(
+            "prices and offers no longer move, and no criterion is met; look at the criteria's tolerances and at the "
+            "solvers' (a bound cannot be better than the blocks' own), or use another rule",
+            RunStatus.ITERATION_LIMIT,
+        )
+    if length:
+        return Stop(
+            f"prices and offers repeat every {length} rounds: the step is too large for answers that jump; "
+            "use a smaller or a falling step, or a rule that remembers answers (bundle)",
+            RunStatus.DIVERGED,
+        )
     return None
 
 
@@ -246,6 +265,7 @@ class _Recorder:
         self.layout, self.coordinator, self.fleet, self.callbacks = layout, coordinator, fleet, callbacks
         self.rows: list[Row] = []
         self.prices: list[FloatArray] = []
+        self.visited: deque[FloatArray] = deque(maxlen=24)  # what the detection of cycles looks at
         self.initial: Round | None = None
         self.final: Round | None = None
         self.certificate: Certificate | None = None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
+import numpy as np
+
 from decomp.certificate import Certificate
-from decomp.messages import Check
+from decomp.messages import Check, FloatArray
 
 
 class RunStatus(StrEnum):
@@ -55,6 +57,28 @@ class Stop:
 
 
 StoppingCriterion = Callable[[Iterate], Stop | None]
+
+
+def period(visited: Sequence[FloatArray], longest: int = 8, times: int = 3) -> int:
+    """Length of the cycle in which the last points repeat each other `times` times, 0 if they do not.
+
+    A point is what was asked and answered in a round. It is the same again when it is off by less than a millionth of
+    the way it has gone in between; to have stopped (length 1) it must be the same to 1e-12.
+    """
+    points = list(visited)
+    for p in range(1, longest + 1):
+        last = points[-p * times :]
+        if len(last) < p * times:
+            return 0
+        way = max(_apart(a, b) for a, b in zip(last[1:], last[:-1], strict=True))
+        enough = 1e-12 * _apart(last[-1], 0.0 * last[-1]) if p == 1 else 1e-6 * way
+        if all(_apart(last[i], last[i - p]) <= enough for i in range(p, len(last))):
+            return p
+    return 0
+
+
+def _apart(a: FloatArray, b: FloatArray) -> float:
+    return float(np.max(np.abs(a - b), initial=0.0))
 
 
 @dataclass(frozen=True)

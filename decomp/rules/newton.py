@@ -16,7 +16,7 @@ from decomp.quadratic_program import solve
 from decomp.rules.base import Candidate, Setup, State, UpdateRule
 from decomp.rules.master import coordinator_value, node_balance, split_price, within
 
-SATURATED = 1e-7  # of the largest slope: what an entry that cannot move is taken to move
+SATURATED = 1e-4  # of the largest slope: what an entry that cannot move is taken to move
 
 
 @dataclass(frozen=True, eq=False)
