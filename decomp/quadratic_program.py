@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import piqp
@@ -18,6 +19,8 @@ SETTINGS = {
     "eps_duality_gap_rel": 1e-11,
     "max_iter": 500,
 }
+DENSE = 100  # columns up to which a program of plain arrays is tried as one: three to ten times faster, less exact
+DENSE_ITERATIONS = 40
 GOOD_ENOUGH = 1e-7  # relative residuals at which an answer that missed the tolerances is still taken
 
 
@@ -48,21 +51,27 @@ def solve(
     Bound: for any row multipliers y the minimum is at least -1/2 v*'Pv* + min_v (Pv* + q + A'y)'v - support(y), because
     1/2 v'Pv lies above its tangent at v*; the gradient that rounding leaves is paid at the worse end of the bounds.
     """
-    P, A = sparse.csc_matrix(P), sparse.csc_matrix(A)
-    size = max(float(np.max(np.abs(q), initial=0.0)), float(np.max(np.abs(P.data), initial=0.0))) or 1.0
-    # the solver's tolerances are absolute: no objective may be tiny
-    unit = max(1.0, 2.0 ** float(-np.round(np.log2(size))))
-    solver = piqp.SparseSolver()
-    for name, value in SETTINGS.items():
-        setattr(solver.settings, name, value)
     equal = lo == hi
     held = ~equal & (np.isfinite(lo) | np.isfinite(hi))
-    A = A.tocsr()
-    solver.setup(unit * P, unit * q, A[equal].tocsc(), lo[equal], A[held].tocsc(), lo[held], hi[held], lb, ub)
-    status, info = solver.solve(), solver.result.info
-    close = max(info.primal_res_rel, info.dual_res_rel) < GOOD_ENOUGH and info.duality_gap_rel < GOOD_ENOUGH
-    if status != piqp.PIQP_SOLVED and not close:
-        raise NoSolution(f"a quadratic program of {len(q)} columns and {len(lo)} rows has no solution: {status}")
+    numbers = P.data if sparse.issparse(P) else P
+    size = max(float(np.max(np.abs(q), initial=0.0)), float(np.max(np.abs(numbers), initial=0.0))) or 1.0
+    # the solver's tolerances are absolute: no objective may be tiny
+    unit = max(1.0, 2.0 ** float(-np.round(np.log2(size))))
+    small = len(q) <= DENSE and not sparse.issparse(P) and not sparse.issparse(A)
+    solver, status = None, None
+    if small:
+        solver = _with_settings(piqp.DenseSolver(), DENSE_ITERATIONS)
+        solver.setup(unit * P, unit * q, A[equal], lo[equal], A[held], lo[held], hi[held], lb, ub)
+        status = solver.solve()
+    if status != piqp.PIQP_SOLVED:
+        P, A = sparse.csc_matrix(P), sparse.csr_matrix(A)
+        solver = _with_settings(piqp.SparseSolver(), SETTINGS["max_iter"])
+        solver.setup(unit * P, unit * q, A[equal].tocsc(), lo[equal], A[held].tocsc(), lo[held], hi[held], lb, ub)
+        status, info = solver.solve(), solver.result.info
+        close = max(info.primal_res_rel, info.dual_res_rel) < GOOD_ENOUGH and info.duality_gap_rel < GOOD_ENOUGH
+        if status != piqp.PIQP_SOLVED and not close:
+            raise NoSolution(f"a quadratic program of {len(q)} columns and {len(lo)} rows has no solution: {status}")
+    assert solver is not None
     result = solver.result
     v = np.clip(np.asarray(result.x), lb, ub)
     rows = np.zeros(len(lo))
@@ -76,3 +85,9 @@ def solve(
     tangent = float(np.sum(gradient * np.where(np.isfinite(ends), ends, v)))
     sides = np.where(rows > 0, np.where(np.isfinite(hi), hi, 0.0), np.where(np.isfinite(lo), lo, 0.0))
     return Solution(v, rows, float(-0.5 * v @ curve + tangent - rows @ sides))
+
+
+def _with_settings(solver: Any, iterations: float) -> Any:
+    for name, value in {**SETTINGS, "max_iter": int(iterations)}.items():
+        setattr(solver.settings, name, value)
+    return solver
