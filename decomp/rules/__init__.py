@@ -1,6 +1,8 @@
 """Update rules, one a file. `RULES` maps the name used in a case file to the class."""
 
 from decomp.rules.admm import ADMM
+from decomp.rules.app import APP
+from decomp.rules.atc import ATC
 from decomp.rules.auto import Auto
 from decomp.rules.averaging import AveragedAnswers, AveragedPrices
 from decomp.rules.barzilai_borwein import BarzilaiBorwein
@@ -11,6 +13,7 @@ from decomp.rules.dual_ascent import DualAscent
 from decomp.rules.nesterov import Nesterov
 from decomp.rules.newton import Newton
 from decomp.rules.polyak import Polyak
+from decomp.rules.progressive_hedging import ProgressiveHedging
 from decomp.rules.subgradient import DeflectedSubgradient
 from decomp.rules.volume import Volume
 from decomp.rules.wrappers import Damped, Projected
@@ -28,15 +31,19 @@ RULES: dict[str, type[UpdateRule]] = {
     "projected": Projected,
     "volume": Volume,
     "admm": ADMM,
+    "app": APP,
+    "atc": ATC,
     "auto": Auto,
     "bundle": Bundle,
     "dantzig_wolfe": DantzigWolfe,
     "newton": Newton,
-    "progressive_hedging": ADMM,
+    "progressive_hedging": ProgressiveHedging,
 }
 
 __all__ = [
     "ADMM",
+    "APP",
+    "ATC",
     "RULES",
     "Auto",
     "AveragedAnswers",
@@ -51,6 +58,7 @@ __all__ = [
     "Nesterov",
     "Newton",
     "Polyak",
+    "ProgressiveHedging",
     "Projected",
     "Setup",
     "State",
