@@ -1,4 +1,5 @@
 # make demo       install into .venv and run the undervoltage case on two ranks
+# make claims     the papers' claims beside what the runs give
 # make test       install what the tests need, lint, type-check, run all but the slow tests
 # make test-all   the same with the slow tests
 # Another Python: make PYTHON=python3.12 demo
@@ -13,10 +14,17 @@ export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo claims test test-all lint clean
 
 demo: .venv/.installed-mpi
 	$(BIN)/mpiexec -n $(RANKS) $(BIN)/python -m mpi4py mpi_run.py problems/cases/$(CASE).toml --out results/$(CASE)
+
+# The four runs behind the table of claims in README.md, and the table.
+claims: .venv/.installed-mpi
+	for case in undervoltage overvoltage; do for reading in held resolved; do \
+	  $(BIN)/python mpi_run.py problems/cases/chalmers_$$case.toml --out results/claims/$${case}_$$reading \
+	    --set "dso.requirement='$$reading'" --quiet || exit 1; done; done
+	$(BIN)/python -m problems.claims results/claims/* --markdown
 
 test: lint
 	$(BIN)/python -m pytest -n 2 -m "not slow"

@@ -203,6 +203,7 @@ def _problem(tables: Mapping[str, Any], folder: Path, folders: Sequence[Path], b
     own = {name: table for name, table in tables.items() if name not in ENGINE_TABLES}
     settings = from_model(cls.Settings, own, book, ENGINE_TABLES)
     if settings is None:
+        book.adopt(cls.inspect(own, folder))
         return None
     try:
         problem: Problem = cls(settings, folder)

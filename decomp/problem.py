@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel
 
 from decomp.coordinator import Coordinator
+from decomp.errors import Mistake
 from decomp.messages import Coupling, Key
 from decomp.subproblem import Subproblem
 
@@ -35,6 +36,14 @@ class Problem(ABC):
 
     couplings: tuple[Coupling, ...]
     coordinator: Coordinator | None
+
+    @classmethod
+    def inspect(cls, tables: Mapping[str, Any], folder: Path) -> Sequence[Mistake]:
+        """Mistakes in the data that the tables name, as far as those tables are right themselves.
+
+        Asked only where Settings found mistakes, so that the data's are told in the same breath.
+        """
+        return ()
 
     @abstractmethod
     def subproblem(self, key: Key) -> Subproblem:

@@ -8,13 +8,12 @@ Paper 1, sections II and III.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel
 
 from decomp.errors import InputError, Mistake
@@ -25,9 +24,10 @@ from problems import figures, tables
 from problems.dso import DSO
 from problems.lec.community import LocalEnergyCommunity, coupling, q_capability_kvar, q_injection_kvar
 from problems.lec.data import LecData
+from problems.market_data import SERIES, Collector, misplaced, read_peaks, reading, table_of
 from problems.market_settings import MarketSettings
-from problems.network.feeder import Network, read_network
-from problems.time_series import TimeAxis, read_csv, read_series
+from problems.network.feeder import read_network
+from problems.time_series import TimeAxis
 
 if TYPE_CHECKING:
     from decomp.trace import Result
@@ -57,16 +57,13 @@ class ReactiveMarket(Problem):
         """Read every series and check that the tables fit each other. Raises InputError with every mistake found."""
         self.settings, self.folder = settings, folder
         self.axis = TimeAxis(settings.time)
-        found = _Collector()
-        series = settings.series
-        spot = found.of(read_series, self.axis, series.spot, folder, "series.spot", signed=True)
-        pv = found.of(read_series, self.axis, series.pv, folder, "series.pv")
-        load = found.of(read_series, self.axis, series.load, folder, "series.load")
-        heat = found.of(read_series, self.axis, series.heat, folder, "series.heat")
+        found = Collector()
+        spot, pv, load, heat = (found.of(*reading(name, self.axis, settings.series, folder)) for name in SERIES)
         network = found.of(read_network, settings.network, folder)
         peaks = found.of(read_peaks, settings.network_load.file, folder)
         if network is not None:
-            found.mistakes += self._misplaced(network, peaks or {})
+            buses = {name: lec.bus for name, lec in settings.lec.items()}
+            found.mistakes += misplaced(network, self.axis, buses, settings.added_load, settings.network_load, peaks)
         if spot is None or pv is None or load is None or heat is None or network is None or peaks is None:
             raise InputError(found.mistakes)
         data = {name: found.of(self._lec_data, name, spot, pv, load, heat) for name in sorted(settings.lec)}
@@ -77,6 +74,27 @@ class ReactiveMarket(Problem):
         self.pcc = {name: lec.bus for name, lec in sorted(settings.lec.items())}
         self.coordinator = self._dso(peaks, load, spot)
         self.couplings = tuple(self._coupling(name) for name in self.data)
+
+    @classmethod
+    def inspect(cls, tables: Mapping[str, Any], folder: Path) -> Sequence[Mistake]:
+        found = Collector()
+        time, series = table_of(tables, "time"), table_of(tables, "series")
+        axis = None if time is None else TimeAxis(time)
+        if axis is not None and series is not None:
+            for name in SERIES:
+                found.of(*reading(name, axis, series, folder))
+        feeder, load = table_of(tables, "network"), table_of(tables, "network_load")
+        network = None if feeder is None else found.of(read_network, feeder, folder)
+        peaks = None if load is None else found.of(read_peaks, load.file, folder)
+        if network is not None:
+            lecs = tables.get("lec")
+            buses = {
+                name: lec["bus"]
+                for name, lec in (lecs.items() if isinstance(lecs, Mapping) else ())
+                if isinstance(lec, Mapping) and isinstance(lec.get("bus"), str)
+            }
+            found.mistakes += misplaced(network, axis, buses, table_of(tables, "added_load") or (), load, peaks)
+        return found.mistakes
 
     @classmethod
     def from_file(cls, path: Path) -> ReactiveMarket:
@@ -111,6 +129,7 @@ class ReactiveMarket(Problem):
         p_kw, q_kvar = lec.load(load)
         return LecData(
             times=self.axis.begins,
+            labels=self.axis.labels,
             dt_h=self.axis.dt_h,
             spot_sek_per_kwh=spot,
             load_p_kw=p_kw,
@@ -164,67 +183,6 @@ class ReactiveMarket(Problem):
         nodes = [self.coordinator.nodes.index(f"bus{bus}@{step}") for step in self.axis.names]
         built = coupling(name, self.settings.lec[name], self.data[name], np.array(nodes), {Key(name): 1.0})
         return replace(built, entries=self.axis.names)
-
-    def _misplaced(self, network: Network, peaks: Mapping[str, object]) -> list[Mistake]:
-        """Tables that speak of buses or steps that do not exist."""
-        settings, mistakes = self.settings, []
-        known = f"the buses are {', '.join(network.buses)}"
-        for name, lec in settings.lec.items():
-            if lec.bus not in network.buses:
-                mistakes.append(Mistake("", f"lec.{name}", "bus", f"no bus '{lec.bus}' in the network", known))
-            elif lec.bus == network.buses[network.slack]:
-                remedy = "its voltage is given; choose another bus"
-                mistakes.append(Mistake("", f"lec.{name}", "bus", f"bus '{lec.bus}' is the slack bus", remedy))
-        for i, added in enumerate(settings.added_load):
-            if added.bus not in network.buses:
-                mistakes.append(Mistake("", f"added_load[{i}]", "bus", f"no bus '{added.bus}' in the network", known))
-            if added.fitted_to is not None and added.fitted_to.bus not in network.buses:
-                problem = f"no bus '{added.fitted_to.bus}' in the network"
-                mistakes.append(Mistake("", f"added_load[{i}].fitted_to", "bus", problem, known))
-            if self.axis.index(added.time) is None:
-                problem = f"no time step begins at {added.time.isoformat()}"
-                remedy = f"the first begins {self.axis.stamps[0]}, the last {self.axis.stamps[-1]}"
-                mistakes.append(Mistake("", f"added_load[{i}]", "time", problem, remedy))
-        file = settings.network_load.file
-        for bus in peaks:
-            if bus not in network.buses:
-                mistakes.append(Mistake(file, "network_load", "bus", f"no bus '{bus}' in the network", known))
-        return mistakes
-
-
-class _Collector:
-    """Calls readers and keeps what they object to."""
-
-    def __init__(self) -> None:
-        self.mistakes: list[Mistake] = []
-
-    def of(self, read: Callable[A, R], *args: A.args, **kwargs: A.kwargs) -> R | None:
-        try:
-            return read(*args, **kwargs)
-        except InputError as error:
-            self.mistakes += error.mistakes
-            return None
-
-
-def read_peaks(file: str, folder: Path) -> dict[str, tuple[float, float]]:
-    """Peak load in kW and lagging power factor by bus. Raises InputError with every mistake of the file."""
-    table = read_csv(folder / file, file, "network_load")
-    columns = ("bus", "Ppeak_kW", "pf")
-    absent = [c for c in columns if c not in table.columns]
-    if absent:
-        remedy = f"the file has {', '.join(table.columns)}"
-        raise InputError([Mistake(file, "network_load", c, "no such column", remedy) for c in absent])
-    mistakes, peaks = [], {}
-    for bus, peak, pf in zip(table["bus"], *(pd.to_numeric(table[c], "coerce") for c in columns[1:]), strict=True):
-        if not (np.isfinite(peak) and peak >= 0):
-            remedy = "a peak load is a number >= 0 in kW"
-            mistakes.append(Mistake(file, "network_load", "Ppeak_kW", f"bus {bus} has no usable peak", remedy))
-        if not 0 < pf <= 1:
-            mistakes.append(Mistake(file, "network_load", "pf", f"bus {bus} has no usable power factor", "0 < pf <= 1"))
-        peaks[str(bus).strip()] = (float(peak), float(pf))
-    if mistakes:
-        raise InputError(mistakes)
-    return peaks
 
 
 def _tan_phi(pf: float) -> float:

@@ -70,6 +70,12 @@ class TimeAxis:
         return tuple((t + shift).isoformat(timespec="minutes") for t in self.begins)
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """The clock of the names where it tells the steps apart, else the names."""
+        clocks = tuple(clock(name) for name in self.names)
+        return clocks if len(set(clocks)) == len(clocks) else self.names
+
+    @property
     def hours(self) -> FloatArray:
         """(T,) hour of the day by which each step is shown; the end of a day is 24, not 0. Grows over several days."""
         shift = self.dt_h if self.settings.label == "end" else 0.0
