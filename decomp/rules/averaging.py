@@ -12,7 +12,7 @@ import numpy as np
 from decomp.layout import Answers, Signals
 from decomp.messages import FloatArray, Query, Request
 from decomp.rules.base import Candidate, Setup, State
-from decomp.rules.dual_space import shared_out
+from decomp.rules.recovery import realisable
 from decomp.rules.wrappers import WrappedState, Wrapper, inside
 
 
@@ -73,7 +73,7 @@ class AveragedAnswers(Averaged):
         ybar = state.ybar + part * (offers - state.ybar)
         mismatch = state.mismatch + part * (lacking - state.mismatch)
         after = replace(after, ybar=ybar, mismatch=mismatch, total=total)
-        return after, Candidate(shared_out(layout, ybar, mismatch, offers - ybar))
+        return after, Candidate(realisable(layout, ybar, mismatch, np.abs(offers - ybar)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,7 +42,7 @@ class BarzilaiBorwein(PriceAscent):
     Barzilai and Borwein (1988); Raydan (1997), the guard; Zhou, Gao and Dai (2006), the choice.
     """
 
-    choice: float = 0.3
+    choice: float = 0.5
     memory: int = 8
 
     memory_of: ClassVar[type[AscentState]] = BarzilaiBorweinState

@@ -9,8 +9,9 @@ import numpy as np
 
 from decomp.messages import FloatArray
 from decomp.rules.base import Candidate
-from decomp.rules.dual_space import AscentState, Point, PriceAscent, metric, shared_out
+from decomp.rules.dual_space import AscentState, Point, PriceAscent, metric
 from decomp.rules.level import Level
+from decomp.rules.recovery import realisable
 
 LEAST_SQUARE = 0.05  # of |slope|^2 at the best point: the least |v|^2 a step is divided by
 
@@ -47,7 +48,7 @@ class Volume(PriceAscent):
     point is wanted along with the prices. Barahona and Anbil (2000).
     """
 
-    largest_part: float = 0.5
+    largest_part: float = 0.9
     reds: int = 5
     patience: int = 3
 
@@ -101,4 +102,4 @@ def _shared_out(state: VolumeState, here: Point) -> FloatArray:
     """(M,) averaged offers plus the averaged mismatch of their node."""
     n = len(state.price)
     mismatch = (state.slope / np.sqrt(state.reach * metric(state.setup)))[:n]
-    return shared_out(state.setup.layout, state.ybar, mismatch, here.ybar - state.ybar)
+    return realisable(state.setup.layout, state.ybar, mismatch, np.abs(here.ybar - state.ybar))
