@@ -66,6 +66,7 @@ def _main(ranks: Ranks, arguments: list[str]) -> int:
             limits=case.limits,
             certificate=case.certificate,
             ranks=ranks,
+            start_price=case.start_price,
             callbacks=() if args.quiet else (rounds,),
         )
     except RefusedError as error:

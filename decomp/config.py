@@ -13,21 +13,25 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from decomp.certificate import CertificateSettings
 from decomp.coordinators import Nobody
 from decomp.engine import Limits
 from decomp.errors import InputError
 from decomp.layout import Layout
+from decomp.messages import FloatArray
 from decomp.problem import Problem
 from decomp.registry import NotFound, Registry
 from decomp.rules import RULES
 from decomp.rules.base import Setup, UpdateRule
 from decomp.settings import Book, Builder, Place, constants, find, from_dataclass, from_model, not_finite
+from decomp.start import StartSettings
 from decomp.steps import STEPS, Step
 from decomp.stopping import CRITERIA, StoppingCriterion
 from decomp.toml_file import override, read_toml
 
-ENGINE_TABLES = ("case", "rule", "stop", "certificate", "run")
+ENGINE_TABLES = ("case", "rule", "start", "stop", "certificate", "run")
 PROBLEM_GROUP = "tatonnement.problems"  # the entry-point group by which installed packages register problems
 
 
@@ -55,6 +59,7 @@ class Case:
     stop: tuple[StoppingCriterion, ...]
     certificate: CertificateSettings
     limits: Limits
+    start_price: FloatArray
 
     @property
     def rule_text(self) -> str:
@@ -125,11 +130,18 @@ def _case(file: Path, tables: dict[str, Any], folders: Sequence[Path], book: Boo
     certificate = from_dataclass(CertificateSettings, tables.get("certificate", {}), ("certificate",), book, {})
     limits = from_dataclass(Limits, tables["run"], ("run",), book, {}) if "run" in tables else None
     problem = _problem(tables, file.parent, folders, book)
-    if problem is not None and rule is not None:
-        _try_on(rule, problem, book)
-    if book.mistakes or head is None or rule is None or problem is None or limits is None:
+    start = from_dataclass(StartSettings, tables.get("start", {}), ("start",), book, {})
+    price = None
+    if problem is not None and rule is not None and start is not None:
+        coordinator = problem.coordinator or Nobody()
+        try:
+            price = start.price(coordinator.nodes, np.asarray(coordinator.neutral, float), file.parent)
+            _try_on(rule, problem, price, book)
+        except InputError as error:
+            book.adopt(error.mistakes)
+    if book.mistakes or head is None or rule is None or problem is None or limits is None or price is None:
         raise InputError(book.mistakes)
-    return Case(file, head.title, tables, problem, rule, stop, certificate, limits)
+    return Case(file, head.title, tables, problem, rule, stop, certificate, limits, price)
 
 
 def _parts(folders: Sequence[Path]) -> dict[type, Builder]:
@@ -222,11 +234,11 @@ def _no_problem(cls: Any) -> str:
     )
 
 
-def _try_on(rule: UpdateRule, problem: Problem, book: Book) -> None:
+def _try_on(rule: UpdateRule, problem: Problem, price: FloatArray, book: Book) -> None:
     """Does the rule fit this case? A constant may lack a value for a group of nodes, an entry may need a step."""
     coordinator = problem.coordinator or Nobody()
     try:
-        rule.init(Setup.of(Layout.of(problem.couplings, len(coordinator.nodes)), coordinator))
+        rule.init(Setup.of(Layout.of(problem.couplings, len(coordinator.nodes)), coordinator, price))
     except ValueError as error:
         book.add(("rule",), str(error))
 

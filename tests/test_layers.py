@@ -22,6 +22,7 @@ LAYERS = (
         "trace",
         "checkpoint",
         "problem",
+        "start",
         "quadratic_program",
     },
     {"rules", "stopping", "certificate", "ranks", "fleet"},
