@@ -110,7 +110,7 @@ def test_the_case_files_page_is_right():
     settings = [f.name for table in (CertificateSettings, Limits) for f in dataclasses.fields(table)]
     assert [name for name in settings if f"`{name}`" not in page] == []
     example = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
-    assert {"case", "rule", "stop", "certificate", "run"} == set(tomllib.loads(example[1]))
+    assert {"case", "rule", "start", "stop", "certificate", "run"} == set(tomllib.loads(example[1]))
 
 
 def test_kinds_are_listed_with_their_settings(mpi_run, capsys):
