@@ -7,6 +7,7 @@ import numpy as np
 from decomp.coordinator import Coordinator, Reports, Warm
 from decomp.coordinators import Quadratic
 from decomp.messages import Check, FloatArray, IntArray, QuadraticModel, Query, Request
+from decomp.quadratic_program import NoSolution, solve
 
 
 class VoltageBand(Coordinator):
@@ -61,9 +62,17 @@ class VoltageBand(Coordinator):
         return self._hours[part].answer(0, query, reports, warm)
 
     def evaluate(self, part: int, Z: FloatArray, reports: Reports) -> Request:
+        """The least shedding at Z: a program in s alone, where a fixed Z would leave columns without an interior."""
+        active, n, model = np.ones(len(Z), bool), len(Z), self.models[part]
         if self.check(part, Z, reports).violation == 0:
-            return Request(Z=Z, cost=0.0, active=np.ones(len(Z), bool))
-        return self._hours[part].evaluate(0, Z, reports)
+            return Request(Z=Z, cost=0.0, active=active)
+        moved, lb, ub = self.X @ Z, np.zeros(2 * n), np.full(2 * n, np.inf)
+        none, A = np.zeros((2 * n, 2 * n)), np.hstack([self.X, -self.X])
+        try:
+            found = solve(none, model.q[n:], A, model.lo - moved, model.hi - moved, lb, ub)
+        except NoSolution:
+            return Request(Z=Z, cost=np.inf, active=active, feasible=False)
+        return Request(Z=Z, cost=float(model.q[n:] @ found.v), active=active)
 
     def check(self, part: int, Z: FloatArray, reports: Reports) -> Check:
         """The voltages at Z without shedding."""

@@ -12,7 +12,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import highspy
 import numpy as np
-import piqp
 from scipy import sparse
 
 from decomp.coordinator import Coordinator
@@ -20,8 +19,9 @@ from decomp.errors import TatonnementError
 from decomp.highs.linear import new_solver
 from decomp.highs.program import Program
 from decomp.messages import BoolArray, Coupling, FloatArray, Key, QuadraticModel
+from decomp.quadratic_program import solve
 
-REL_GAP = 1e-5  # of a mixed-integer reference, where its time suffices
+REL_GAP = 1e-5  # between optimum and bound of a reference, where its time suffices
 
 
 class Separable(Protocol):
@@ -138,30 +138,20 @@ class Monolith:
         if self.quad.nnz:
             if self.integer.any():
                 raise TatonnementError("no solver here for a curved model with integers")
-            value = self._curved()
-            return Reference(value, value, value, True, time.perf_counter() - began)
+            value, bound = self._curved()
+            proven = value - bound <= REL_GAP * abs(value)
+            return Reference(value, bound, value, proven, time.perf_counter() - began)
         relaxed, _, _ = self._flat(False, time_limit_s)
         if not self.integer.any():
             return Reference(relaxed, relaxed, relaxed, True, time.perf_counter() - began)
         value, bound, proven = self._flat(True, time_limit_s)
         return Reference(value, max(bound, relaxed), relaxed, proven, time.perf_counter() - began)
 
-    def _curved(self) -> float:
-        solver = piqp.SparseSolver()
-        s = solver.settings
-        s.eps_abs = s.eps_duality_gap_abs = 1e-9
-        s.eps_rel = s.eps_duality_gap_rel = 1e-9
-        s.max_iter = 500
-        equal = self.lo == self.hi
-        A = self.A.tocsr()
-        solver.setup(
-            self.quad, self.cost, A[equal].tocsc(), self.lo[equal], A[~equal].tocsc(), self.lo[~equal], self.hi[~equal],
-            self.lb, self.ub,
-        )  # fmt: skip
-        status = solver.solve()
-        if status != piqp.PIQP_SOLVED:
-            raise TatonnementError(f"PIQP found no optimum of the one model: {status}")
-        return float(solver.result.info.primal_obj) + self.constant
+    def _curved(self) -> tuple[float, float]:
+        """(value, bound) by PIQP."""
+        found = solve(self.quad, self.cost, self.A, self.lo, self.hi, self.lb, self.ub)
+        value = 0.5 * float(found.v @ (self.quad @ found.v)) + float(self.cost @ found.v)
+        return value + self.constant, min(found.bound, value) + self.constant
 
     def _flat(self, whole: bool, time_limit_s: float) -> tuple[float, float, bool]:
         """(value, bound, proven) by HiGHS."""
