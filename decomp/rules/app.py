@@ -11,15 +11,18 @@ from decomp.layout import Answers, Layout, Signals
 from decomp.messages import FloatArray, Query, Request
 from decomp.rules.base import Candidate, Constant, Setup, State, UpdateRule
 from decomp.rules.penalties import kept, per_entry, start_sigma
+from decomp.rules.recovery import realisable, slopes
 
 
 @dataclass(frozen=True, eq=False)
 class AppState(State):
-    """y (N,) and Z (n,): the last offers and requests, None before the first; gamma (n,), alone (M,) penalties."""
+    """gamma (n,) and alone (M,): penalties. Of the last round, None before the first: y (N,) offers, y_price (N,) the
+    prices at which they are the blocks' best, Z (n,) requests."""
 
     gamma: FloatArray
     alone: FloatArray
     y: FloatArray | None = None
+    y_price: FloatArray | None = None
     Z: FloatArray | None = None
 
 
@@ -92,10 +95,18 @@ class APP(UpdateRule):
     ) -> tuple[State, Candidate | None]:
         assert isinstance(state, AppState)
         setup, layout, y = state.setup, state.setup.layout, answers[0].y
-        after = replace(state, active=request.active, y=y, Z=request.Z)
+        asked = self.ask(k, state)[0]
+        y_price = asked.price
+        if asked.target is not None and asked.penalty is not None:
+            y_price = y_price + asked.penalty * (asked.target - y)
+        after = replace(state, active=request.active, y=y, y_price=y_price, Z=request.Z)
         price = np.where(request.active, state.price + state.gamma * self._mismatch(after), setup.neutral)
         w = state.w + layout.to_blocks(_rho(layout, state)) * (layout.to_blocks(layout.mean(y)) - y)
-        return replace(after, price=price, w=w), None
+        slope = np.zeros(len(layout.node))
+        if state.y is not None and state.y_price is not None:
+            slope = slopes(layout, y - state.y, y_price - state.y_price)
+        candidate = Candidate(realisable(layout, layout.mean(y), self._mismatch(after), slope))
+        return replace(after, price=price, w=w), candidate
 
     def _mismatch(self, state: AppState) -> FloatArray:
         """(n,) R = Z - Y of the last round, 0 where there is no need."""

@@ -41,8 +41,8 @@ class ATC(UpdateRule):
 
     penalty: Constant | None = None
     growth: float = 1.5
-    reduction: float = 0.5
-    most: float = 1000.0
+    reduction: float = 0.7
+    most: float = 100.0
     inner: int = 1
     agreement_penalty: Constant | None = None
     penalty_factor: float = 1.0

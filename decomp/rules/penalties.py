@@ -144,7 +144,8 @@ def spectral(layout: Layout, rho: FloatArray, before: Seen, now: Seen, on: BoolA
         coordinator:  dx = z - z_before,   dp = -(z_price - before)
         steepest descent a = |dp|^2/<dx,dp>, minimum gradient b = <dx,dp>/|dx|^2; curvature b if 2b > a else a - b/2
 
-    A side counts only if dx and dp are correlated by more than `least`; with no side left the factor is 1.
+    A side counts only if it moved, and if dx and dp are correlated by more than `least`; with no side left the factor
+    is 1.
     Xu, Figueiredo and Goldstein (2017).
     """
     rho_b, dot = layout.to_blocks(rho), Groups(layout, on)
@@ -152,10 +153,11 @@ def spectral(layout: Layout, rho: FloatArray, before: Seen, now: Seen, on: BoolA
         (now.y - before.y, now.y_price - before.y_price),
         (layout.to_blocks(now.z - before.z), before.z_price - now.z_price),
     )
-    log, count = np.zeros(dot.number), np.zeros(dot.number)
+    log, count, size = np.zeros(dot.number), np.zeros(dot.number), dot(rho_b, now.y**2)
     for dx, dp in sides:
         xx, xp, pp = dot(rho_b, dx**2), dot(np.ones_like(rho_b), dx * dp), dot.inverse(rho_b, dp**2)
-        known = (xx > 0) & (pp > 0) & (xp > least * np.sqrt(xx * pp))
+        moved = xx > 1e-16 * size  # less is rounding, and its curvature anything
+        known = moved & (pp > 0) & (xp > least * np.sqrt(xx * pp))
         a, b = _ratio(pp, xp), _ratio(xp, xx)
         curvature = np.where(2 * b > a, b, a - b / 2)
         log += np.where(known, np.log(np.where(known, curvature, 1.0)), 0.0)
