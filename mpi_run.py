@@ -123,7 +123,8 @@ def _load(args: argparse.Namespace) -> tuple[Case | None, tuple[int, str] | None
 
 
 def _write(case: Case, result: Result, folder: Path) -> list[Path]:
-    files = write(result, folder, case=case.tables, extra=case.problem.summary(result))
+    told = {**case.problem.summary(result), "rule": case.rule_text}
+    files = write(result, folder, case=case.tables, extra=told)
     return [*files, *case.problem.write(result, folder)]
 
 
