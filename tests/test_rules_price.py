@@ -33,7 +33,7 @@ from decomp.rules import (
     Setup,
     Volume,
 )
-from decomp.rules.dual_space import metric
+from decomp.rules.dual_space import Point, metric
 from decomp.rules.level import Level
 from decomp.steps import Step, constant
 from decomp.stopping import Gap, RunStatus
@@ -188,6 +188,35 @@ def test_barzilai_borwein_solves_one_smooth_row_as_soon_as_it_knows_the_curvatur
     assert seen[2:] == pytest.approx(7.5, abs=1e-6)
 
 
+def test_barzilai_borwein_takes_back_a_move_that_loses():
+    # the slope along the move vanishes at 7.5, but a move is shortened to a tenth of it at most
+    assert prices(BarzilaiBorwein(first_step=500.0), two_lecs(), 4)[:, 0] == pytest.approx([0.0, 500.0, 50.0, 7.5])
+
+
+def test_nesterov_drops_its_momentum_where_it_points_downhill():
+    blocks, network, coupling = two_lecs()
+    rule, setup = Nesterov(), Setup.of(Layout.of(coupling, 1), network)
+    n = 1 + len(blocks)
+    known = replace(
+        rule.init(setup), x=np.full(n, 1.0), z=np.full(n, 1.5), slope=np.full(n, 1.0), length=1.0, guessed=False,
+        theta=5.0, values=(0.0,),
+    )  # fmt: skip
+    for slope, momentum in ((-3.0, 0.0), (0.5, 4.0)):
+        here = Point(np.full(n, 2.0), np.full(n, slope), 1.0, np.zeros(2), 0.1)
+        after, z, _ = rule.move(known, here)
+        length = 0.5 / abs(1.0 - slope)  # |z - z_last| / |slope - slope_last|
+        x = 2.0 + length * slope
+        assert after.x == pytest.approx(np.full(n, x))
+        beta = momentum / ((1 + np.sqrt(1 + 4 * (momentum + 1) ** 2)) / 2)
+        assert z == pytest.approx(np.full(n, x + beta * (x - 1.0)))
+
+
+def test_nesterov_comes_back_from_prices_that_only_lose():
+    blocks, network, coupling = three_buses()
+    network.scale = np.full(2, 100.0)
+    assert np.max(np.abs(prices(Nesterov(), (blocks, network, coupling), 50)[-10:])) < 1e2
+
+
 def test_directions_without_deflection_are_polyaks():
     assert np.array_equal(
         prices(DeflectedSubgradient(deflection=0.0), market(8, 6), 15), prices(Polyak(), market(8, 6), 15)
@@ -290,16 +319,25 @@ def test_nodes_and_agreement_are_priced_together(rule):
 
 
 class HalfNeeded(Exchange):
-    """Nobody needs anything in the second row: its request is what is offered."""
+    """Nobody needs anything in the second row, whatever request is written there."""
 
     def answer(self, part, query, reports, warm):
         request, warm = super().answer(part, query, reports, warm)
         return replace(
-            request, Z=np.where([True, False], request.Z, query.center), active=np.array([True, False])
+            request, Z=np.where([True, False], request.Z, query.center + 0.5), active=np.array([True, False])
         ), warm
 
 
-@pytest.mark.parametrize("rule", [*(r() for r in ASCENTS), Projected(Polyak(), floor=1.0), Damped(Polyak(), 0.5)])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *(r(start=1.0) for r in ASCENTS),
+        Projected(Polyak(start=1.0), floor=1.0),
+        Damped(Polyak(start=1.0), 0.5),
+        AveragedPrices(Polyak(start=1.0), begin=20),
+        AveragedPrices(Polyak(start=1.0), power=3.0),
+    ],
+)
 def test_price_stays_neutral_where_nothing_is_needed(rule):
     blocks = {Key("a"): QuadraticBlock(1.0, n=2), Key("b"): QuadraticBlock(2.0, n=2)}
     row = HalfNeeded(["h0", "h1"], np.array([3.0, 0.6]), (np.full(2, -100.0), np.full(2, 100.0)))
@@ -307,7 +345,7 @@ def test_price_stays_neutral_where_nothing_is_needed(rule):
     coupling = [unit("a", (0, 1), (1.0, 1.0)), unit("b", (0, 1), (1.0, 1.0))]
     seen = prices(rule, (blocks, row, coupling), 45)[1:]
     assert np.all(seen[:, 1] == 0.4)
-    assert seen[-1, 0] == pytest.approx(2.0, rel=0.05)
+    assert seen[-1, 0] == pytest.approx(2.0, rel=0.1)
 
 
 RULES_OF_ALL_SORTS = [

@@ -14,12 +14,11 @@ from decomp.rules.dual_space import GROWTH, LARGEST_GROWTH, ROUNDING, STILL, Asc
 
 @dataclass(frozen=True, eq=False)
 class BarzilaiBorweinState(AscentState):
-    """The last accepted point (none before round 0), its step length, and the values of the last accepted points."""
+    """The last accepted point (none before round 0) and the values of the last accepted points."""
 
     x: FloatArray = field(default_factory=lambda: np.zeros(0))
     slope: FloatArray = field(default_factory=lambda: np.zeros(0))
     values: tuple[float, ...] = ()
-    length: float = 0.0
 
 
 @dataclass(frozen=True)

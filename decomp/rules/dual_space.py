@@ -34,11 +34,13 @@ LARGEST_GROWTH = 100.0  # of the step from one round to the next, whatever curva
 @dataclass(frozen=True, eq=False)
 class AscentState(State):
     """reach, width (n+N,): price per unit of mismatch, and the size of a mismatch; nan before the first answers where
-    an entry has no node. offers (M,): ybar of the last round, none before the first."""
+    an entry has no node. offers (M,): ybar of the last round, none before the first. length: of the last step, 0 before
+    the first."""
 
     reach: FloatArray
     width: FloatArray
     offers: FloatArray = field(default_factory=lambda: np.zeros(0))
+    length: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,15 +111,24 @@ class PriceAscent(UpdateRule):
             slope=stretch * metric(setup) * g,
             value=dual_value(state, answers[0], request),
             ybar=ybar,
-            first_length=self.first_step * min(1 / largest, LARGEST_LENGTH) if largest > 0 else 0.0,
+            first_length=state.length or (self.first_step * min(1 / largest, LARGEST_LENGTH) if largest > 0 else 0.0),
         )
-        after, x, candidate = self.move(state, here)
+        if np.any(~request.active & (state.price != setup.neutral)):
+            after, x, candidate = self._anew(state, here)
+        else:
+            after, x, candidate = self.move(state, here)
         price, w = np.split(stretch * x, [len(state.price)])
         price = np.where(request.active, price, setup.neutral)
         after = replace(after, price=price, w=w, active=request.active, offers=ybar)
         if candidate is None and len(state.offers):
             candidate = Candidate(realisable(layout, ybar, mismatch, np.abs(ybar - state.offers)))
         return after, candidate
+
+    def _anew(self, state: AscentState, here: Point) -> tuple[AscentState, FloatArray, None]:
+        """A step without a memory: a row that is no longer needed had a price, and what the dual was worth with it says
+        nothing of what it is worth without."""
+        after = self.memory_of(state.setup, state.price, state.w, state.active, state.reach, state.width)
+        return replace(after, length=here.first_length), here.x + here.first_length * here.slope, None
 
 
 def metric(setup: Setup) -> FloatArray:

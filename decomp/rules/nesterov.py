@@ -15,13 +15,12 @@ from decomp.rules.dual_space import GROWTH, LARGEST_GROWTH, ROUNDING, STILL, Asc
 @dataclass(frozen=True, eq=False)
 class NesterovState(AscentState):
     """x: last point without momentum; z, slope: where the dual was last asked (all (n+N,), none before round 0);
-    length of the last step, guessed until a curvature was met; theta: the momentum's counter; values of the last
+    guessed: no curvature was met yet; theta: the momentum's counter; values of the last
     points kept; best of all values, where, and the slope there."""
 
     x: FloatArray = field(default_factory=lambda: np.zeros(0))
     z: FloatArray = field(default_factory=lambda: np.zeros(0))
     slope: FloatArray = field(default_factory=lambda: np.zeros(0))
-    length: float = 0.0
     guessed: bool = True
     theta: float = 1.0
     values: tuple[float, ...] = ()

@@ -68,7 +68,7 @@ class Polyak(PriceAscent):
             level = state.level.after(here.value, self.grow, self.patience)
         target = level.target if self.optimum is None else self.optimum
         length = self.theta * max(target - here.value, 0.0) / square if square > 0 else 0.0
-        return replace(state, level=level, direction=direction), here.x + length * direction, None
+        return replace(state, level=level, direction=direction, length=length), here.x + length * direction, None
 
     def direction(self, slope: FloatArray, last: FloatArray) -> FloatArray:
         """Where to go from here, when the last round went along `last` (empty before round 0)."""

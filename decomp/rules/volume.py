@@ -73,7 +73,11 @@ class Volume(PriceAscent):
         # averaged mismatches may cancel by chance, which is no reason for a giant's step
         square = max(float(after.slope @ after.slope), LEAST_SQUARE * after.steepness)
         length = after.factor * (level.target - after.best) / square if square > 0 else 0.0
-        return replace(after, level=level), after.x + length * after.slope, Candidate(_shared_out(after, here))
+        return (
+            replace(after, level=level, length=length),
+            after.x + length * after.slope,
+            Candidate(_shared_out(after, here)),
+        )
 
     def _coloured(self, state: VolumeState, here: Point) -> VolumeState:
         if here.value > state.best:
