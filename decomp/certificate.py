@@ -92,6 +92,15 @@ class Realised:
     request: Request
 
 
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """Exact answers of all blocks at one price: price (n,), blocks = sum_us pi_s bound_us, needed = the active rows."""
+
+    price: FloatArray
+    blocks: float
+    needed: bytes
+
+
 class Certifier:
     """Proves what can be proven of a round. Remembers the sweep at the neutral price, which rounds have in common."""
 
@@ -99,6 +108,7 @@ class Certifier:
         self.fleet, self.coordinator = fleet, coordinator
         self.evaluates, self.bounds = "evaluate" in abilities, bounds and "bound" in abilities
         self._neutral: tuple[bytes, Answers] | None = None
+        self._best: Sweep | None = None
 
     def certify(
         self, state: State, signals: Signals, said: Round, candidate: Candidate | None, warm: tuple[Warm, ...]
@@ -117,12 +127,17 @@ class Certifier:
         lower = neutral = None
         bound_price, revised, bound_of = node_price, False, "exact"
         if self.bounds:
-            sweep = self._sweep(state, signals, said)
-            revised = bool(sweep.revised.any())
-            lower, bound_of = self._bound(sweep, node_price, center, reports, warm)
-            neutral, _ = self._bound(self._neutral_sweep(state), state.setup.neutral, center, reports, warm)
-            if neutral is not None and (lower is None or neutral > lower):
-                lower, bound_price = neutral, state.setup.neutral
+            answers = self._sweep(state, signals, said)
+            revised = bool(answers.revised.any())
+            needed = state.block_active().tobytes()
+            sweep = Sweep(node_price, answers.expected_bound(), needed)
+            zero = Sweep(state.setup.neutral, self._neutral_sweep(state).expected_bound(), needed)
+            old = [] if self._best is None or self._best.needed != needed else [self._best]
+            found = [(self._bound(s, center, reports, warm), s) for s in (zero, sweep, *old)]
+            neutral, bound_of = found[0][0]
+            lower = max((b for (b, _), _ in found if b is not None), default=None)
+            best = next((s for (b, _), s in found if b is not None and b == lower), sweep)
+            bound_price, self._best = best.price, best
         upper = point.cost if np.isfinite(point.cost) else None
         if upper is not None and lower is not None and lower > upper + 1e-7 * (1 + abs(upper)):
             raise BoundError(
@@ -195,11 +210,11 @@ class Certifier:
         return Realised(name, cost + request.cost, answers, request)
 
     def _bound(
-        self, sweep: Answers, price: FloatArray, center: FloatArray, reports: Reports, warm: tuple[Warm, ...]
+        self, sweep: Sweep, center: FloatArray, reports: Reports, warm: tuple[Warm, ...]
     ) -> tuple[float | None, str]:
-        query = Query(price, center, np.zeros_like(price), want_bound=True)
+        """The blocks' part is proven once and for all; the coordinator's belongs to its model at `center`."""
+        query = Query(sweep.price, center, np.zeros_like(sweep.price), want_bound=True)
         answer, _ = answer_all(self.coordinator, query, reports, warm)
-        blocks = sweep.expected_bound()
-        if answer.bound is None or np.isnan(blocks):
+        if answer.bound is None or np.isnan(sweep.blocks):
             return None, answer.bound_of
-        return blocks + answer.bound, answer.bound_of
+        return sweep.blocks + answer.bound, answer.bound_of
