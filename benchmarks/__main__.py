@@ -40,7 +40,8 @@ def main(arguments: list[str], ranks: Ranks) -> int:
     references = {_instance_key(plan, i, folder): i for i in plan.instances}
     runs = {_run_key(plan, r, folder): r for r in plan.runs}
     try:
-        _work(plan, store, references, runs, folder, args.jobs, ranks)
+        if not args.report:
+            _work(plan, store, references, runs, folder, args.jobs, ranks)
     except KeyboardInterrupt:
         done = sum(store.get(key) is not None for key in runs)
         sys.stderr.write(f"interrupted: {done} of {len(runs)} runs are done; the same command goes on from there\n")
@@ -114,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("file", metavar="FILE.toml", type=Path, help="what to run; docs/benchmarks.md describes it")
     parser.add_argument("--jobs", type=_positive, default=1, help="processes that run at the same time")
     parser.add_argument("--quick", action="store_true", help="the few small runs of the file's [quick] table")
+    parser.add_argument("--report", action="store_true", help="run nothing, write the page of what is done")
     parser.add_argument("--out", type=Path, default=Path("results/benchmark"), help="folder of tables and figures")
     parser.add_argument("--store", type=Path, default=Path("results/benchmark_store"), help="folder of finished runs")
     return parser

@@ -26,6 +26,7 @@ from typing import Any, Literal, get_args
 
 from decomp.errors import InputError
 from decomp.registry import did_you_mean
+from decomp.rules import RULES
 from decomp.settings import Book
 from decomp.toml_file import read_toml
 
@@ -116,9 +117,17 @@ def read_plan(file: Path, quick: bool = False) -> Plan:
     for name in ("rule", "instance"):
         if not tables.get(name):
             book.add((name,), "is missing", f"add at least one [{name}.NAME]")
-    for name in (*tables.get("only", {}), *tables.get("start_values", {}).get("parameter", {})):
+    parameters = tables.get("start_values", {}).get("parameter", {})
+    for name in (*tables.get("only", {}), *parameters):
         if name not in rules:
             book.add(("only or start_values.parameter", name), "is no rule of this file", f"known: {', '.join(rules)}")
+    for name, parameter in parameters.items():
+        for _, rule in rules.get(name, ()):
+            try:
+                _start_value(rule, parameter)
+            except ValueError as error:
+                book.add(("start_values", "parameter", name), str(error))
+                break
     if book.mistakes or settings is None:
         raise InputError(book.mistakes)
     runs = [run for instance in instances for run in _runs(instance, rules, tables, file)]
@@ -250,5 +259,16 @@ def _started(rule: Tables, parameter: str | None, factor: float) -> Tables:
     if parameter is None:
         return rule
     changed = copy.deepcopy(rule)
-    _put(changed, parameter, float(look_up(rule, parameter) or 1.0) * factor)
+    _put(changed, parameter, _start_value(rule, parameter) * factor)
     return changed
+
+
+def _start_value(rule: Tables, parameter: str) -> float:
+    """The number at `parameter` of a rule's table, or its default. Raises ValueError where there is none."""
+    value = look_up(rule, parameter)
+    if value is None:
+        defaults = getattr(RULES.get(str(rule.get("kind"))), "__dataclass_fields__", {})
+        value = getattr(defaults.get(parameter), "default", None)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError(f"its rule has no number '{parameter}' to multiply, nor a default; write it into the rule")
+    return float(value)

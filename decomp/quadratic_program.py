@@ -21,8 +21,7 @@ SETTINGS = {
 DENSE = 100  # columns up to which a program of plain arrays is tried as one: three to ten times faster, less exact
 DENSE_ITERATIONS = 40
 # Factors on the objective and iterations: what stalls in one unit of cost is often solved in another.
-ATTEMPTS = ((1.0, 100), (64.0, 100), (4096.0, 100), (1.0, 500))
-FINAL = (piqp.PIQP_SOLVED, piqp.PIQP_PRIMAL_INFEASIBLE, piqp.PIQP_DUAL_INFEASIBLE)
+ATTEMPTS = ((1.0, 100), (64.0, 100), (4096.0, 100), (2.0**-20, 100), (1.0, 500))
 GOOD_ENOUGH = 1e-7  # relative residuals at which an answer that missed the tolerances is still taken
 
 
@@ -75,7 +74,7 @@ def solve(
             solver.setup(unit * P, unit * q, equations, lo[equal], limits, lo[held], hi[held], lb, ub)
             status, info = solver.solve(), solver.result.info
             close = max(info.primal_res_rel, info.dual_res_rel) < GOOD_ENOUGH and info.duality_gap_rel < GOOD_ENOUGH
-            if status in FINAL:
+            if status == piqp.PIQP_SOLVED:  # even what it calls infeasible may be solved in another unit
                 break
         if status != piqp.PIQP_SOLVED and not close:
             raise NoSolution(f"a quadratic program of {len(q)} columns and {len(lo)} rows has no solution: {status}")
