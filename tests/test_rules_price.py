@@ -321,11 +321,19 @@ def test_nodes_and_agreement_are_priced_together(rule):
 class HalfNeeded(Exchange):
     """Nobody needs anything in the second row, whatever request is written there."""
 
+    written = 0.5
+
     def answer(self, part, query, reports, warm):
         request, warm = super().answer(part, query, reports, warm)
-        return replace(
-            request, Z=np.where([True, False], request.Z, query.center + 0.5), active=np.array([True, False])
-        ), warm
+        needed = np.array([True, False])
+        return replace(request, Z=np.where(needed, request.Z, query.center + self.written), active=needed), warm
+
+
+def half_needed(written=0.5):
+    blocks = {Key("a"): QuadraticBlock(1.0, n=2), Key("b"): QuadraticBlock(2.0, n=2)}
+    row = HalfNeeded(["h0", "h1"], np.array([3.0, 0.6]), (np.full(2, -100.0), np.full(2, 100.0)))
+    row.neutral, row.written = np.array([0.0, 0.4]), written
+    return blocks, row, [unit("a", (0, 1), (1.0, 1.0)), unit("b", (0, 1), (1.0, 1.0))]
 
 
 @pytest.mark.parametrize(
@@ -339,13 +347,14 @@ class HalfNeeded(Exchange):
     ],
 )
 def test_price_stays_neutral_where_nothing_is_needed(rule):
-    blocks = {Key("a"): QuadraticBlock(1.0, n=2), Key("b"): QuadraticBlock(2.0, n=2)}
-    row = HalfNeeded(["h0", "h1"], np.array([3.0, 0.6]), (np.full(2, -100.0), np.full(2, 100.0)))
-    row.neutral = np.array([0.0, 0.4])
-    coupling = [unit("a", (0, 1), (1.0, 1.0)), unit("b", (0, 1), (1.0, 1.0))]
-    seen = prices(rule, (blocks, row, coupling), 45)[1:]
+    seen = prices(rule, half_needed(), 45)[1:]
     assert np.all(seen[:, 1] == 0.4)
     assert seen[-1, 0] == pytest.approx(2.0, rel=0.1)
+
+
+@pytest.mark.parametrize("rule", ASCENTS)
+def test_request_where_nothing_is_needed_moves_no_price(rule):
+    assert prices(rule(), half_needed(9.0), 12) == pytest.approx(prices(rule(), half_needed(0.0), 12), rel=1e-6)
 
 
 RULES_OF_ALL_SORTS = [
