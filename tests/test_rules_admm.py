@@ -259,6 +259,20 @@ def test_app_is_the_linearised_augmented_lagrangian():
     assert offers(APP(gamma), exchange(), 11) == pytest.approx(np.array(seen), abs=1e-7)
 
 
+def test_app_asks_the_coordinator_at_the_price_the_last_mismatch_stands_for():
+    # K1's network wants Z >= 1 and nothing else; round 0 is free, Z = 1
+    gamma, a, price, y, Z, seen = 2.0, np.array([10.0, 30.0]), 0.0, np.zeros(2), 1.0, []
+    for k in range(12):
+        if k:
+            pull = price + gamma * (Z - y.sum())
+            y, Z = (pull + 4 * gamma * y) / (a + 4 * gamma), max(1.0, Z - pull / (2 * gamma))
+        price += gamma * (Z - y.sum())
+        seen.append((*y, Z))
+    rounds = steps(APP(gamma, start=0.0), two_lecs(), 12)
+    told = [(*step.answers[0].y, step.round.request.Z[0]) for step in rounds]
+    assert np.array(told) == pytest.approx(np.array(seen), abs=1e-6)
+
+
 # -- penalties ---------------------------------------------------------------------------------------------------------
 
 
@@ -290,6 +304,24 @@ def test_dearer_crops_and_smaller_spreads_get_larger_penalties():
     assert given == pytest.approx(0.5 * np.array([2.0, 6.0]) / spread)
     price = (0.25 * 8 + 0.75 * 40) / ybar.sum()
     assert cost_proportional(layout, answers, None, 1.0) == pytest.approx(price / spread)
+
+
+def test_entries_of_different_curvature_get_different_penalties():
+    curvature = np.array([1.0, 400.0])
+    blocks = {
+        Key("u", s): QuadraticBlock(curvature, -curvature * c * np.array([1.0, 0.5]), n=2)
+        for s, c in zip(SCENARIOS, CENTRES, strict=True)
+    }
+    problem = blocks, Nobody(), [unit("u", (-1, -1), (1.0, 1.0), scenarios=SCENARIOS, prob=PROB)]
+    alone = steps(ProgressiveHedging(1.0, adapt="spectral"), problem, 5)[-1].state.penalty.alone
+    assert alone[1] > 50 * alone[0]
+
+
+def test_rows_in_which_nothing_can_be_done_have_a_finite_penalty():
+    blocks = {Key("a"): QuadraticBlock(1.0, 0.0, [-1.0, 0.0], [1.0, 0.0], n=2)}
+    market = Exchange(["m", "n"], np.array([0.5, 0.0]), (np.array([-1.0, 0.0]), np.array([1.0, 0.0])))
+    result = certified(ADMM(), (blocks, market, [unit("a", (0, 1), (1.0, 1.0))]), tolerance=1e-4)
+    assert result.status == RunStatus.CERTIFIED, result.reason
 
 
 def test_a_row_gets_its_penalty_from_the_round_on_in_which_a_need_appears():
@@ -439,6 +471,27 @@ def test_the_zero_of_prices_does_not_matter():
     one = np.array([s.state.price for s in steps(ADMM(), market(), 9)])
     moved = np.array([s.state.price for s in steps(ADMM(), market(shift=50.0), 9)])
     assert moved - 50.0 == pytest.approx(one, abs=1e-4)
+
+
+def test_the_zero_of_quantities_does_not_matter():
+    blocks, coordinator, coupling = market()
+    away = {k: QuadraticBlock(b.a, b.b - 20.0 * b.a, b.lo + 20.0, b.hi + 20.0, n=3) for k, b in blocks.items()}
+    shift = 20.0 * len(blocks)
+    lo, hi = coordinator.box
+    there = Exchange(coordinator.nodes, coordinator.model.lo + shift, (lo + shift, hi + shift), scale=coordinator.scale)
+    one = np.array([s.state.price for s in steps(ADMM(), market(), 9)])
+    moved = np.array([s.state.price for s in steps(ADMM(), (away, there, coupling), 9)])
+    assert moved == pytest.approx(one, abs=1e-4)
+
+
+@pytest.mark.parametrize("adapt", ["balanced", "spectral"])
+def test_a_scenario_told_twice_with_half_the_probability_changes_nothing(adapt):
+    rule = ProgressiveHedging(adapt=adapt)
+    one = offers(rule, scenarios(prob=(0.5, 0.25, 0.25)), 12)
+    names, centres = ("0", "0b", "1", "2"), (1.0, 1.0, 2.0, 6.0)
+    blocks = {Key("u", s): QuadraticBlock(2.0, -2.0 * c) for s, c in zip(names, centres, strict=True)}
+    twice = offers(rule, (blocks, Nobody(), [unit("u", (-1,), scenarios=names, prob=(0.25,) * 4)]), 12)
+    assert twice[:, [0, 2, 3]] == pytest.approx(one, abs=1e-8)
 
 
 @pytest.mark.parametrize("rule", [ADMM(), ADMM(0.3, relaxation=1.5, anderson=5, settle_rounds=3), ATC(), APP()])
