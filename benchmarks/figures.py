@@ -50,7 +50,11 @@ def draw_all(tables: Mapping[str, pd.DataFrame], tolerance: float, out: Path) ->
 
 def _styles(rules: Sequence[str]) -> dict[str, dict[str, Any]]:
     colours = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
-    return {rule: {"color": colours[i % 10], "linestyle": LINES[i // 10 % 4]} for i, rule in enumerate(rules)}
+    # the first is drawn broad, so that a rule it coincides with is seen on top of it
+    return {
+        rule: {"color": colours[i % 10], "linestyle": LINES[i // 10 % 4], "linewidth": 1.2 if i else 3.0}
+        for i, rule in enumerate(rules)
+    }
 
 
 def _panels(groups: Sequence[str]) -> tuple[Figure, list[Axes]]:
@@ -93,7 +97,7 @@ def _gaps(
             shown = np.isfinite(middle)
             if shown.any():
                 line = np.maximum(middle[shown], LEAST)
-                ax.step(grid[shown], line, where="post", label=rule, linewidth=1.2, **style[str(rule)])
+                ax.step(grid[shown], line, where="post", label=rule, **style[str(rule)])
         ax.set(xscale="log", yscale="log", xlabel=label)
     for ax in axes[:: min(len(groups), 3)]:
         ax.set_ylabel("median gap")
@@ -120,7 +124,7 @@ def _profiles(
         for rule, line in some.groupby("rule", sort=False):
             if line.share.max() > 0:
                 ax.step(
-                    line.ratio, line.share, where="post", label=str(rule), linewidth=1.2, **style[str(rule)]
+                    line.ratio, line.share, where="post", label=str(rule), **style[str(rule)]
                 )  # fmt: skip
         ax.set(xscale="log", ylim=(-0.02, 1.02), xlabel=f"{metric.replace('_', ' ')}, times the least")
         ax.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"], minor=False)
@@ -176,7 +180,7 @@ def _prices(table: pd.DataFrame, tolerance: float, style: Mapping[str, dict[str,
             line = line[np.isfinite(line.rounds_median)].sort_values("prices")
             if len(line):
                 ax.plot(
-                    line.prices, line.rounds_median, marker="o", markersize=2.5, linewidth=1.2, label=str(rule),
+                    line.prices, line.rounds_median, marker="o", markersize=2.5, label=str(rule),
                     **style[str(rule)],
                 )  # fmt: skip
         ticks = sorted(set(table[table.group == group].prices))

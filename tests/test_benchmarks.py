@@ -271,6 +271,16 @@ def test_lists_are_swept_and_start_values_multiplied(small):
     assert {r.instance.group for r in read_plan(small, quick=True).runs} == {"exchange"}
 
 
+def test_a_start_value_is_a_multiple_of_the_rules_default(small):
+    text = small.read_text().replace('parameter = {admm = "penalty"}', 'parameter = {admm = "penalty_factor"}')
+    small.write_text(text)
+    starts = [r.rule["penalty_factor"] for r in read_plan(small).runs if r.factor and "0.25" in r.variant]
+    assert starts == [0.1 * ADMM().penalty_factor, 10 * ADMM().penalty_factor]
+    small.write_text(text.replace("penalty_factor", "first"))
+    with pytest.raises(InputError, match="no number 'first' to multiply"):
+        read_plan(small)
+
+
 def test_all_mistakes_of_a_plan_are_told_at_once(small):
     small.write_text("[benchmark]\ntitle = 'x'\nrounds = 3\n[rules]\n[only]\nnobody = ['x']\n[instance.a]\n")
     with pytest.raises(InputError) as told:
@@ -322,12 +332,9 @@ def test_documented_rule_step_and_instance_run_and_only_what_changed_runs_again(
     for part in own:
         head, *rest = part.splitlines()
         lines[head] += rest
+    lines["[rule]"].append("admm = {kind = 'admm', penalty = 0.5}")
     file = tmp_path / "mine.toml"
-    tables = PLAN[: PLAN.index("[rule]")] + "\n".join(
-        [head, *lines[head], *([] if head == "[instance]" else ["admm = {kind = 'admm', penalty = 0.5}", ""])][i]
-        for head in lines
-        for i in range(len(lines[head]) + (1 if head == "[instance]" else 3))
-    )
+    tables = PLAN[: PLAN.index("[rule]")] + "\n".join("\n".join([head, *rest]) for head, rest in lines.items())
     file.write_text(tables)
     arguments = [str(file), "--out", str(tmp_path / "out"), "--store", str(tmp_path / "store")]
     assert command.main(arguments, Serial()) == 0
@@ -343,6 +350,10 @@ def test_documented_rule_step_and_instance_run_and_only_what_changed_runs_again(
     page = (tmp_path / "out" / "index.md").read_text()
     assert "8 of 8 runs" in page
     assert all((tmp_path / "out" / name).stat().st_size > 5000 for name in re.findall(r"\]\((\w+\.png)\)", page))
+
+    before = (tmp_path / "out" / "runs.csv").read_bytes()
+    assert command.main([*arguments, "--report"], Serial()) == 0
+    assert (tmp_path / "out" / "runs.csv").read_bytes() == before
 
     rule = tmp_path / "my_rule.py"
     rule.write_text(rule.read_text() + "\n# changed\n")
