@@ -148,7 +148,7 @@ def test_jumping_offers_are_met_with_an_honest_status(rule, status):
 
 
 @pytest.mark.parametrize(
-    ("rule", "most"), [(BarzilaiBorwein, 12), (Nesterov, 15), (Polyak, 40), (DeflectedSubgradient, 40), (Volume, 100)]
+    ("rule", "most"), [(BarzilaiBorwein, 12), (Nesterov, 15), (Polyak, 40), (DeflectedSubgradient, 40), (Volume, 60)]
 )
 def test_fifty_units_and_a_day_of_hours_take_about_as_many_rounds_as_measured(rule, most):
     blocks, coordinator, coupling = market()

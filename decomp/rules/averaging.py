@@ -73,7 +73,10 @@ class AveragedAnswers(Averaged):
         ybar = state.ybar + part * (offers - state.ybar)
         mismatch = state.mismatch + part * (lacking - state.mismatch)
         after = replace(after, ybar=ybar, mismatch=mismatch, total=total)
-        return after, Candidate(realisable(layout, ybar, mismatch, np.abs(offers - ybar)))
+        averaged = realisable(layout, ybar, mismatch, np.abs(offers - ybar))
+        if candidate is None:
+            return after, Candidate(averaged)
+        return after, replace(candidate, others=(*candidate.others, averaged))
 
 
 @dataclass(frozen=True, eq=False)

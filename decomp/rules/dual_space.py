@@ -58,6 +58,8 @@ class Point:
 class PriceAscent(UpdateRule):
     """A rule that knows the dual's values and slopes where it asked, and nothing else.
 
+    For the upper bound it proposes its last offers, with what they lack given to the units that have just moved.
+
     first_step         largest first move of a price, relative to its reference price (`Coordinator.scale`; without a
                        node: cost per quantity in the first answers)
     agreement_penalty  reach of entries without a node, in price per unit of y, by entry name where they differ;
@@ -120,8 +122,11 @@ class PriceAscent(UpdateRule):
         price, w = np.split(stretch * x, [len(state.price)])
         price = np.where(request.active, price, setup.neutral)
         after = replace(after, price=price, w=w, active=request.active, offers=ybar)
-        if candidate is None and len(state.offers):
-            candidate = Candidate(realisable(layout, ybar, mismatch, np.abs(ybar - state.offers)))
+        if len(state.offers):
+            latest = realisable(layout, ybar, mismatch, np.abs(ybar - state.offers))
+            if candidate is None:
+                return after, Candidate(latest)
+            candidate = replace(candidate, others=(*candidate.others, latest))
         return after, candidate
 
     def _anew(self, state: AscentState, here: Point) -> tuple[AscentState, FloatArray, None]:
