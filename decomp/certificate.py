@@ -13,6 +13,7 @@ coordinator that is not convex is linearised at the recovered point itself, so t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from decomp.fleet import Fleet
 from decomp.layout import Answers, Signals
 from decomp.messages import Check, FloatArray, Query, Request
 from decomp.rules.base import Candidate, State
+from decomp.rules.master import split_price
 from decomp.trace import Round
 
 
@@ -111,14 +113,21 @@ class Certifier:
         self._best: Sweep | None = None
 
     def certify(
-        self, state: State, signals: Signals, said: Round, candidate: Candidate | None, warm: tuple[Warm, ...]
+        self,
+        state: State,
+        asked: Sequence[Signals],
+        answered: Sequence[Answers],
+        said: Round,
+        candidate: Candidate | None,
+        warm: tuple[Warm, ...],
     ) -> Certificate:
         """Recover a feasible point and prove a bound at the newest common price.
 
-        state is the one after the round's update; signals and said are what was asked and answered. Raises BoundError
-        when the bound lies above the cost of the recovered point of the same problem.
+        state is the one after the round's update; asked, answered and said are what the round was about (the first
+        signals are the round's own, others speculative). Raises BoundError when the bound lies above the cost of the
+        recovered point of the same problem.
         """
-        layout = state.setup.layout
+        layout, signals = state.setup.layout, asked[0]
         point = self._recover(said, candidate)
         center, reports = layout.totals(layout.mean(point.answers.y)), point.answers.reports()
         # a penalised answer stands for another price than the one it saw: there the newest price bounds best
@@ -132,8 +141,14 @@ class Certifier:
             needed = state.block_active().tobytes()
             sweep = Sweep(node_price, answers.expected_bound(), needed)
             zero = Sweep(state.setup.neutral, self._neutral_sweep(state).expected_bound(), needed)
-            old = [] if self._best is None or self._best.needed != needed else [self._best]
-            found = [(self._bound(s, center, reports, warm), s) for s in (zero, sweep, *old)]
+            more = [
+                Sweep(split_price(layout, s.price, state.setup.neutral)[0], a.expected_bound(), needed)
+                for s, a in zip(asked[1:], answered[1:], strict=True)
+                if s.exact and s.target is None
+            ]
+            if self._best is not None and self._best.needed == needed:
+                more.append(self._best)
+            found = [(self._bound(s, center, reports, warm), s) for s in (zero, sweep, *more)]
             neutral, bound_of = found[0][0]
             lower = max((b for (b, _), _ in found if b is not None), default=None)
             best = next((s for (b, _), s in found if b is not None and b == lower), sweep)

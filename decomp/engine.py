@@ -134,7 +134,7 @@ def _loop(
         state, warm = step.state, step.warm
 
         def proof(step: Step = step) -> Certificate:
-            return certifier.certify(step.state, step.signals[0], step.round, step.candidate, step.warm)
+            return certifier.certify(step.state, step.signals, step.answers, step.round, step.candidate, step.warm)
 
         certificate = proof() if settings.every and (k + 1) % settings.every == 0 else None
         seen = _look(step, certificate, recorder.elapsed_s)

@@ -43,7 +43,7 @@ class Auto(UpdateRule):
         if "sensitivity" in abilities:
             return Newton(), "all blocks return dy/dprice"
         if "bound" in abilities:
-            return Bundle(), "all blocks return costs with proven bounds, not all dy/dprice"
+            return Bundle(speculative=2), "all blocks return costs with proven bounds, not all dy/dprice"
         return ADMM(), "blocks return their offers only"
 
     def init(self, setup: Setup) -> AutoState:

@@ -13,19 +13,32 @@ from decomp.messages import FloatArray, QuadraticModel, Query, Request
 from decomp.rules.base import Candidate, Setup, State, UpdateRule
 from decomp.rules.master import Columns, coordinator_value, solve_master, split_price
 
+FACTORS = (1.0, 4.0, 0.25, 16.0, 0.0625)  # on tau, of the trials of a round
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A price to be asked: TS (n,), w (N,), the factor on tau it comes from, and what it should gain."""
+
+    price: FloatArray
+    w: FloatArray
+    factor: float
+    predicted: float
+
 
 @dataclass(frozen=True, eq=False)
 class BundleState(State):
     """price, w: the trial. center_price (n,), center_w (N,): the best price so far; center_blocks: sum pi bound there.
 
-    tau (M,) stiffness; predicted: what the trial should gain; columns: the answers; z (n,) the master's request.
+    tau (M,) stiffness; trials: what is asked next, the first at `price` and `w`; columns: the answers; z (n,) the
+    master's request.
     """
 
     center_price: FloatArray
     center_w: FloatArray
     center_blocks: float
     tau: FloatArray
-    predicted: float
+    trials: tuple[Trial, ...]
     columns: Columns
     z: FloatArray | None
 
@@ -42,8 +55,10 @@ class Bundle(UpdateRule):
     round where g is not convex. The first tau makes a residual of the size of the first mismatch move the price by the
     reference price. The averaged answers and the request are both proposed for the upper bound.
 
-    enough  share of the predicted gain that makes a step serious
-    first   factor on the first tau
+    enough       share of the predicted gain that makes a step serious
+    first        factor on the first tau
+    speculative  further prices asked in the same round, from masters with other tau (at most 4): fewer rounds for more
+                 block solves, and the best of them says which way tau should go
 
     needs: bounds. reveals: y, cost. wins when: blocks are LPs or MILPs, whose answers jump with the price.
     Lemarechal (1975), Kiwiel (1990); stabilised Dantzig-Wolfe decomposition.
@@ -51,6 +66,7 @@ class Bundle(UpdateRule):
 
     enough: float = 0.1
     first: float = 0.25
+    speculative: int = 0
 
     needs: ClassVar[frozenset[str]] = frozenset({"bound"})
     reveals: ClassVar[str] = "y, cost"
@@ -58,16 +74,21 @@ class Bundle(UpdateRule):
     def __post_init__(self) -> None:
         if not 0 < self.enough < 1 or self.first <= 0:
             raise ValueError("enough lies between 0 and 1, first is positive")
+        if not 0 <= self.speculative < len(FACTORS):
+            raise ValueError(f"speculative is a number of prices from 0 to {len(FACTORS) - 1}")
 
     def init(self, setup: Setup) -> BundleState:
         w = np.zeros(len(setup.layout.entry))
         tau = np.zeros(len(setup.layout.node))
         start = setup.start_price
-        return BundleState(setup, start, w, setup.active, start, w, -np.inf, tau, 0.0, Columns.none(), None)
+        trials = (Trial(start, w, 1.0, 0.0),)
+        return BundleState(setup, start, w, setup.active, start, w, -np.inf, tau, trials, Columns.none(), None)
 
     def ask(self, k: int, state: State) -> tuple[Signals, ...]:
-        price, active = state.block_price(), state.block_active()
-        return (Signals(state.setup.layout, price, active=active, exact=True, id=k),)
+        assert isinstance(state, BundleState)
+        setup, active = state.setup, state.block_active()
+        prices = (_stacked(setup, trial.price, trial.w) for trial in state.trials)
+        return tuple(Signals(setup.layout, price, active=active, exact=True, id=k) for price in prices)
 
     def query(self, k: int, state: State, answers: tuple[Answers, ...]) -> Query:
         assert isinstance(state, BundleState)
@@ -82,42 +103,48 @@ class Bundle(UpdateRule):
         setup, layout, model = state.setup, state.setup.layout, request.model
         if model is None:
             raise RefusedError("rule Bundle needs a coordinator that gives its own model; admm needs only its answers")
-        state = replace(state, columns=state.columns.plus(answers[0]), active=request.active)
+        columns = state.columns
+        for given in answers:
+            columns = columns.plus(given)
+        state = replace(state, columns=columns, active=request.active)
         if k == 0:
             state = replace(state, tau=self.first * _first_tau(setup, answers[0], request))
-        blocks = answers[0].expected_bound()
-        state = self._step(k, state, model, blocks)
-        point = solve_master(
-            layout, model, setup.box, state.columns, _stacked(setup, state.center_price, state.center_w), state.tau
-        )
-        price, w = split_price(layout, point.price, setup.neutral)
-        price = np.where(request.active, price, setup.neutral)
+        state = self._step(k, state, model, answers)
+        center = _stacked(setup, state.center_price, state.center_w)
         d_center = state.center_blocks + _network(setup, model, state.center_price)
-        modelled = state.columns.model_value(layout, _stacked(setup, price, w)) + _network(setup, model, price)
+        points, trials = [], []
+        for factor in FACTORS[: 1 + self.speculative]:
+            point = solve_master(layout, model, setup.box, columns, center, factor * state.tau)
+            price, w = split_price(layout, point.price, setup.neutral)
+            price = np.where(request.active, price, setup.neutral)
+            modelled = columns.model_value(layout, _stacked(setup, price, w)) + _network(setup, model, price)
+            points.append(point)
+            trials.append(Trial(price, w, factor, max(modelled - d_center, 0.0)))
         state = replace(
             state,
-            price=price,
-            w=w,
-            predicted=max(modelled - d_center, 0.0),
-            columns=state.columns.used(point.alpha),
-            z=layout.totals(point.z),
+            price=trials[0].price,
+            w=trials[0].w,
+            trials=tuple(trials),
+            columns=columns.used(np.max([p.alpha for p in points], axis=0)),
+            z=layout.totals(points[0].z),
         )
-        mismatch = point.z - point.offered
-        return state, Candidate(point.z, (point.offered,), mismatch)
+        stiffest = points[int(np.argmax([t.factor for t in trials]))]  # its request and offers are closest
+        return state, Candidate(stiffest.z, (stiffest.offered,), points[0].z - points[0].offered)
 
-    def _step(self, k: int, state: BundleState, model: QuadraticModel, blocks: float) -> BundleState:
-        """Serious or null; both values of d are taken under the newest model of the coordinator."""
+    def _step(self, k: int, state: BundleState, model: QuadraticModel, answers: tuple[Answers, ...]) -> BundleState:
+        """Serious or null, judged by the best trial; all values of d are taken under the coordinator's newest model."""
+        setup, blocks = state.setup, [a.expected_bound() for a in answers]
+        values = [b + _network(setup, model, t.price) for b, t in zip(blocks, state.trials, strict=True)]
+        best = int(np.argmax(values))
+        trial = state.trials[best]
+        moved = replace(state, center_price=trial.price, center_w=trial.w, center_blocks=blocks[best])
         if k == 0:
-            return replace(state, center_price=state.price, center_w=state.w, center_blocks=blocks)
-        setup = state.setup
-        gain = blocks + _network(setup, model, state.price)
-        gain -= state.center_blocks + _network(setup, model, state.center_price)
-        if gain >= self.enough * state.predicted:
-            faster = 4.0 if gain >= 0.9 * state.predicted else 2.0 if gain >= 0.5 * state.predicted else 1.0
-            return replace(
-                state, center_price=state.price, center_w=state.w, center_blocks=blocks, tau=state.tau * faster
-            )
-        return replace(state, tau=state.tau * 0.6) if gain < -state.predicted else state
+            return moved
+        gain = values[best] - (state.center_blocks + _network(setup, model, state.center_price))
+        if gain >= self.enough * trial.predicted:
+            faster = 4.0 if gain >= 0.9 * trial.predicted else 2.0 if gain >= 0.5 * trial.predicted else 1.0
+            return replace(moved, tau=state.tau * trial.factor * faster)
+        return replace(state, tau=state.tau * 0.6) if gain < -trial.predicted else state
 
 
 def _stacked(setup: Setup, price: FloatArray, w: FloatArray) -> FloatArray:
