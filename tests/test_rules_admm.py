@@ -260,15 +260,18 @@ def test_app_is_the_linearised_augmented_lagrangian():
 
 
 def test_app_asks_the_coordinator_at_the_price_the_last_mismatch_stands_for():
-    # K1's network wants Z >= 1 and nothing else; round 0 is free, Z = 1
-    gamma, a, price, y, Z, seen = 2.0, np.array([10.0, 30.0]), 0.0, np.zeros(2), 1.0, []
+    # g = 2 Z^2 - 12 Z; round 0 is free, nothing is offered
+    gamma, a = 2.0, np.array([10.0, 30.0])
+    price, y, Z, seen = 0.0, np.zeros(2), 12 / (4 + 2 * gamma), []
     for k in range(12):
         if k:
             pull = price + gamma * (Z - y.sum())
-            y, Z = (pull + 4 * gamma * y) / (a + 4 * gamma), max(1.0, Z - pull / (2 * gamma))
+            y, Z = (pull + 4 * gamma * y) / (a + 4 * gamma), (12 - pull + 2 * gamma * Z) / (4 + 2 * gamma)
         price += gamma * (Z - y.sum())
         seen.append((*y, Z))
-    rounds = steps(APP(gamma, start=0.0), two_lecs(), 12)
+    blocks, network, coupling = two_lecs()
+    network.model = replace(network.model, P=np.array([[4.0]]), q=np.array([-12.0]), lo=np.array([-np.inf]))
+    rounds = steps(APP(gamma), (blocks, network, coupling), 12)
     told = [(*step.answers[0].y, step.round.request.Z[0]) for step in rounds]
     assert np.array(told) == pytest.approx(np.array(seen), abs=1e-6)
 
@@ -486,12 +489,20 @@ def test_the_zero_of_quantities_does_not_matter():
 
 @pytest.mark.parametrize("adapt", ["balanced", "spectral"])
 def test_a_scenario_told_twice_with_half_the_probability_changes_nothing(adapt):
-    rule = ProgressiveHedging(adapt=adapt)
-    one = offers(rule, scenarios(prob=(0.5, 0.25, 0.25)), 12)
-    names, centres = ("0", "0b", "1", "2"), (1.0, 1.0, 2.0, 6.0)
-    blocks = {Key("u", s): QuadraticBlock(2.0, -2.0 * c) for s, c in zip(names, centres, strict=True)}
-    twice = offers(rule, (blocks, Nobody(), [unit("u", (-1,), scenarios=names, prob=(0.25,) * 4)]), 12)
-    assert twice[:, [0, 2, 3]] == pytest.approx(one, abs=1e-8)
+    def told(names, centres, curvatures, prob):
+        data = zip(names, centres, curvatures, strict=True)
+        blocks = {Key("u", s): QuadraticBlock(a, -a * c) for s, c, a in data}
+        problem = blocks, Nobody(), [unit("u", (-1,), scenarios=names, prob=prob)]
+        return offers(ProgressiveHedging(2.0, adapt=adapt), problem, 9)
+
+    one = told(("0", "1", "2"), (1.0, 2.0, 6.0), (9.0, 1.0, 3.0), (0.5, 0.25, 0.25))
+    two = told(("0", "0b", "1", "2"), (1.0, 1.0, 2.0, 6.0), (9.0, 9.0, 1.0, 3.0), (0.25,) * 4)
+    assert two[:, [0, 2, 3]] == pytest.approx(one, abs=1e-8)
+
+
+def test_a_factor_multiplies_the_penalty_that_was_found():
+    one, two = (steps(ProgressiveHedging(factor=f), scenarios(), 1)[0].state.penalty.alone for f in (1.0, 2.0))
+    assert two == pytest.approx(2 * one)
 
 
 @pytest.mark.parametrize("rule", [ADMM(), ADMM(0.3, relaxation=1.5, anderson=5, settle_rounds=3), ATC(), APP()])
