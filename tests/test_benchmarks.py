@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,7 +89,7 @@ def test_ladder_answers_like_a_solver(kind, budget, penalised):
 
 
 def test_ladder_slope_is_the_derivative_of_its_answer():
-    for seed, budget in itertools.product(range(5), (0.3, np.inf)):
+    for seed, budget in itertools.product(range(5), (0.05, np.inf)):
         unit, price = ladder("curved", seed, budget), np.random.default_rng(seed).uniform(-2, 2, 6)
         slope = unit.solve(Signal(price)).sensitivity
         step = 1e-6
@@ -361,6 +364,19 @@ def test_documented_rule_step_and_instance_run_and_only_what_changed_runs_again(
     again = [line for line in capsys.readouterr().err.splitlines() if line.startswith("run ")]
     assert len(again) == 4
     assert all("mine(" in line for line in again)
+
+
+@pytest.mark.mpi
+def test_runs_dealt_over_ranks_give_the_same_tables(small):
+    mpiexec = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
+    tables = []
+    for launch in ([], [mpiexec, "-n", "2"]):
+        out, store = small.parent / f"out{len(launch)}", small.parent / f"store{len(launch)}"
+        line = [*launch, sys.executable, "-m", "benchmarks", small, "--quick", "--out", out, "--store", store]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60, cwd=DOCS.parents[1])
+        assert done.returncode == 0, done.stderr
+        tables.append(pd.read_csv(out / "runs.csv").drop(columns="wall_time_s"))
+    assert tables[0].equals(tables[1])
 
 
 def test_a_record_that_was_cut_off_counts_as_not_done(tmp_path):
