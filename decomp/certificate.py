@@ -27,6 +27,9 @@ from decomp.rules.base import Candidate, State
 from decomp.rules.master import split_price
 from decomp.trace import Round
 
+SETTLED = 1e-5  # a bound that should gain no more than this, relative to the cost, has settled
+WORTH = 1e-4  # relative gap below which no further point is looked for
+
 
 @dataclass(frozen=True)
 class CertificateSettings:
@@ -153,6 +156,9 @@ class Certifier:
             lower = max((b for (b, _), _ in found if b is not None), default=None)
             best = next((s for (b, _), s in found if b is not None and b == lower), sweep)
             bound_price, self._best = best.price, best
+            if bound_of != "linearised":  # a bound linearised at one point says nothing of another
+                point = self._more(point, candidate, lower)
+                center, reports = layout.totals(layout.mean(point.answers.y)), point.answers.reports()
         upper = point.cost if np.isfinite(point.cost) else None
         if upper is not None and lower is not None and lower > upper + 1e-7 * (1 + abs(upper)):
             raise BoundError(
@@ -212,6 +218,22 @@ class Certifier:
                 realised = self.fleet.evaluate(layout.to_blocks(asked), keep=False)
                 points.append(self._realise("request", realised))
         return min(points, key=lambda p: p.cost)
+
+    def _more(self, point: Realised, candidate: Candidate | None, lower: float | None) -> Realised:
+        """A point that takes more effort, where the bound has settled and a gap is left.
+
+        Then the blocks' answers cannot be averaged: whole ones have to be chosen.
+        """
+        if candidate is None or candidate.recover is None or candidate.expected is None or lower is None:
+            return point
+        settled = candidate.expected <= SETTLED * abs(point.cost)
+        if not self.evaluates or not settled or point.cost - lower <= WORTH * abs(point.cost):
+            return point
+        found = candidate.recover()
+        if found is None:
+            return point
+        answers = self.fleet.evaluate(point.answers.layout.to_blocks(found), keep=False)
+        return min(point, self._realise("request", answers), key=lambda p: p.cost)
 
     def _realise(self, name: str, answers: Answers) -> Realised:
         layout = answers.layout

@@ -90,3 +90,34 @@ def three_buses():
     network = Quadratic(model, ["bus 1", "bus 2"], (np.zeros(2), np.full(2, 200.0)))
     blocks = {Key("g1"): QuadraticBlock(1e-9, 10.0, 0, 200), Key("g2"): QuadraticBlock(1e-9, 20.0, 0, 200)}
     return blocks, network, [unit("g1", (0,)), unit("g2", (1,))]
+
+
+class Machine(Subproblem):
+    """Off, or on with 2 <= y <= 5 at a cost of 4 + y: the average of two answers is no answer."""
+
+    abilities = frozenset({"bound", "evaluate"})
+
+    def solve(self, signal: Signal) -> Response:
+        price = float(signal.price[0])
+        y = max((0.0, 2.0, 5.0), key=lambda y: price * y - self.cost(y))
+        return Response(np.array([y]), self.cost(y), self.cost(y) - price * y)
+
+    def evaluate(self, y) -> Response:
+        level = float(y[0])
+        if level != 0 and not 2 <= level <= 5:
+            return Response(np.asarray(y), np.inf, status=Status.INFEASIBLE, message="neither off nor on")
+        return Response(np.array(y), self.cost(level))
+
+    @staticmethod
+    def cost(y: float) -> float:
+        return 4 + y if y else 0.0
+
+
+def two_machines(shed_cost=10.0):
+    """K8 with a demand of at least 3, the rest shed: optimum 7, Lagrangian bound 5.4 at the price 1.8."""
+    model = QuadraticModel(
+        P=np.zeros((2, 2)), q=np.array([0.0, shed_cost]), A=np.array([[1.0, 1.0]]), lo=np.array([3.0]),
+        hi=np.array([np.inf]), lb=np.array([-np.inf, 0.0]), ub=np.full(2, np.inf), z_cols=np.array([0]),
+    )  # fmt: skip
+    demand = Quadratic(model, ["demand"], (np.array([0.0]), np.array([10.0])))
+    return {Key("a"): Machine(), Key("b"): Machine()}, demand, [unit("a"), unit("b")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from closed_form import QuadraticBlock, exchange, three_buses, two_lecs, unit
+from closed_form import QuadraticBlock, exchange, three_buses, two_lecs, two_machines, unit
 from farmer import farmer
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -159,3 +159,14 @@ def test_one_cut_a_block_not_one_for_the_sum():
     grown = columns.plus(result.final.answers)
     assert len(grown.block) == 2
     assert len(grown.plus(result.final.answers).block) == 2  # the same answer twice is one column
+
+
+def test_machines_reach_the_lagrangian_bound_and_whole_answers_are_chosen():
+    result = certified(two_machines(), Bundle(), limit=25)
+    assert result.status == RunStatus.ITERATION_LIMIT  # a duality gap is no failure of the prices, and no success
+    best = max(row.lower_bound for row in result.rows)
+    assert best == pytest.approx(5.4, abs=1e-4)
+    assert result.certificate.bound_price == pytest.approx([1.8], abs=1e-3)
+    # the averages (1.5 each) are no answers of the machines; one of the two at 5 is, at 9
+    assert result.certificate.upper_bound == pytest.approx(9.0)
+    assert sorted(result.certificate.answers.y) == pytest.approx([0.0, 5.0])

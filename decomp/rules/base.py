@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -100,11 +100,15 @@ class Candidate:
     ybar      (M,) per unit entry: a point worth realising for the upper bound
     others    further such points; the cheapest that can be realised counts
     mismatch  (M,) requested minus offered at the rule's own primal point; None = request minus offers of the round
+    expected  what the rule still expects the bound to gain; None = it cannot say
+    recover   finds one more point, at some expense; asked where the bound has settled and a gap is left
     """
 
     ybar: FloatArray
     others: tuple[FloatArray, ...] = ()
     mismatch: FloatArray | None = None
+    expected: float | None = None
+    recover: Callable[[], FloatArray | None] | None = None
 
 
 class UpdateRule(ABC):

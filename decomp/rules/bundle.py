@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from decomp.layout import Answers, Signals
 from decomp.messages import FloatArray, QuadraticModel, Query, Request
 from decomp.rules.base import Candidate, Setup, State, UpdateRule
 from decomp.rules.master import Columns, coordinator_value, solve_master, split_price
+from decomp.rules.restricted import choose
 
 FACTORS = (1.0, 4.0, 0.25, 16.0, 0.0625)  # on tau, of the trials of a round
 
@@ -129,7 +131,14 @@ class Bundle(UpdateRule):
             z=layout.totals(points[0].z),
         )
         stiffest = points[int(np.argmax([t.factor for t in trials]))]  # its request and offers are closest
-        return state, Candidate(stiffest.z, (stiffest.offered,), points[0].z - points[0].offered)
+        candidate = Candidate(
+            stiffest.z,
+            (stiffest.offered,),
+            points[0].z - points[0].offered,
+            expected=max(t.predicted for t in trials),
+            recover=partial(choose, layout, model, setup.box, columns),
+        )
+        return state, candidate
 
     def _step(self, k: int, state: BundleState, model: QuadraticModel, answers: tuple[Answers, ...]) -> BundleState:
         """Serious or null, judged by the best trial; all values of d are taken under the coordinator's newest model."""
