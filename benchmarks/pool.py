@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
-
-from threadpoolctl import threadpool_limits
 
 Work = Callable[..., dict[str, Any]]
 
@@ -35,6 +34,8 @@ def in_processes(
 ) -> Iterable[tuple[Any, dict[str, Any]]]:
     """The same in `count` processes, as they finish. A process that dies, or takes longer than patience_s over one
     job, is replaced, and its job's record says so."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # the processes are the parallelism; read when a library is loaded
     context = multiprocessing.get_context("spawn")
     waiting, idle, busy = iter(jobs), [_start(context, work) for _ in range(count)], []
     try:
@@ -88,7 +89,6 @@ def _start(context: Any, work: Work) -> Worker:
 
 
 def _serve(work: Work, pipe: Connection) -> None:
-    threadpool_limits(1)  # the processes are the parallelism
     while True:
         try:
             arguments = pipe.recv()
