@@ -88,9 +88,9 @@ def run(
         try:
             abilities = _accept(rule, fleet.build())
             fleet.sensitivity = "sensitivity" in rule.uses & abilities
-            setup = _setup(layout, coordinator, rule, start_price, abilities)
+            first = _first_state(layout, coordinator, rule, start_price, abilities)
             _loop(
-                fleet, coordinator, rule, rule.init(setup), stop, limits, certificate or CertificateSettings(),
+                fleet, coordinator, rule, first, stop, limits, certificate or CertificateSettings(),
                 abilities, recorder,
             )  # fmt: skip
         except RefusedError:
@@ -226,13 +226,13 @@ def _residuals(
     return np.where(request.active, request.Z - layout.totals(ybar), 0.0), layout.to_blocks(ybar) - answers.y
 
 
-def _setup(
+def _first_state(
     layout: Layout,
     coordinator: Coordinator,
     rule: UpdateRule,
     start_price: FloatArray | None,
     abilities: frozenset[str],
-) -> Setup:
+) -> State:
     setup = Setup.of(layout, coordinator, start_price, abilities)
     at = layout.node >= 0
     wrong = np.flatnonzero(at)[layout.weight[at] != setup.weight[layout.node[at]]]
@@ -240,10 +240,9 @@ def _setup(
         names = ", ".join(layout.entry_name(int(i)) for i in wrong[:5])
         raise RefusedError(f"these entries do not have the weight of their node: {names}; use dt (h) for both")
     try:
-        rule.init(setup)
+        return rule.init(setup)
     except ValueError as error:
         raise RefusedError(f"rule {type(rule).__name__}: {error}") from error
-    return setup
 
 
 def _accept(rule: UpdateRule, abilities: frozenset[str]) -> frozenset[str]:
