@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -11,17 +9,18 @@ from typing import NamedTuple
 import numpy as np
 
 from decomp.certificate import Certificate, CertificateSettings, Certifier
-from decomp.coordinator import Coordinator, Warm, answer_all, check_all, evaluate_all
+from decomp.coordinator import Coordinator, Warm, answer_all, check_all
 from decomp.coordinators import Nobody
 from decomp.errors import RefusedError, TatonnementError
 from decomp.fleet import Fleet, Make
 from decomp.layout import Answers, Layout, Signals
-from decomp.messages import Coupling, FloatArray, Key, Request
+from decomp.messages import Coupling, FloatArray, Key
 from decomp.ranks import Ranks, Serial
+from decomp.recorder import Recorder, residuals
 from decomp.rules.base import Candidate, Setup, State, UpdateRule
 from decomp.stopping import Iterate, RunStatus, Stop, StoppingCriterion, period
 from decomp.subproblem import Subproblem
-from decomp.trace import Result, Round, Row, UnitPrice
+from decomp.trace import Result, Round, Row
 
 LIMITS = (RunStatus.ITERATION_LIMIT, RunStatus.TIME_LIMIT, RunStatus.DIVERGED)
 
@@ -84,7 +83,7 @@ def run(
         fleet.serve()
         return None
     with fleet:
-        recorder = _Recorder(layout, coordinator, fleet, callbacks)
+        recorder = Recorder(layout, coordinator, fleet, callbacks)
         try:
             abilities = _accept(rule, fleet.build())
             fleet.sensitivity = "sensitivity" in rule.uses & abilities
@@ -125,7 +124,7 @@ def _loop(
     limits: Limits,
     settings: CertificateSettings,
     abilities: frozenset[str],
-    recorder: _Recorder,
+    recorder: Recorder,
 ) -> None:
     warm: tuple[Warm, ...] = (None,) * len(coordinator.parts())
     certifier = Certifier(fleet, coordinator, abilities, settings.bounds)
@@ -147,7 +146,7 @@ def _loop(
             stop = better if better and stop.status in LIMITS else (_certified(criteria, seen) or stop)
         if stop and certificate and certificate.revised and stop.status not in LIMITS:
             stop = None  # an exact solve found better integer decisions: go on with those
-        recorder.add(step, seen, certificate, stop)
+        recorder.add(step.round, step.candidate, seen, certificate, stop)
         if stop:
             return
 
@@ -194,7 +193,7 @@ def _look(step: Step, certificate: Certificate | None, elapsed_s: float) -> Iter
     A penalised answer stands for the price lambda + rho (t - y), an unpenalised one for the price it saw.
     """
     layout, state, signals, answers = step.state.setup.layout, step.state, step.signals[0], step.answers[0]
-    R, spread = _residuals(layout, answers, step.round.request, step.candidate)
+    R, spread = residuals(layout, answers, step.round.request, step.candidate)
     implied = signals.price
     if signals.target is not None and signals.penalty is not None:
         implied = implied + signals.penalty * (signals.target - answers.y)
@@ -213,17 +212,6 @@ def _look(step: Step, certificate: Certificate | None, elapsed_s: float) -> Iter
         certificate=certificate,
         elapsed_s=elapsed_s,
     )
-
-
-def _residuals(
-    layout: Layout, answers: Answers, request: Request, candidate: Candidate | None
-) -> tuple[FloatArray, FloatArray]:
-    """R (n,) and ybar - y (N,): of the round, or of the rule's own primal point where it keeps one."""
-    if candidate is not None and candidate.mismatch is not None:
-        alone = np.where(layout.node < 0, candidate.mismatch, 0.0)
-        return layout.totals(candidate.mismatch), layout.to_blocks(alone)
-    ybar = layout.mean(answers.y)
-    return np.where(request.active, request.Z - layout.totals(ybar), 0.0), layout.to_blocks(ybar) - answers.y
 
 
 def _first_state(
@@ -253,109 +241,3 @@ def _accept(rule: UpdateRule, abilities: frozenset[str]) -> frozenset[str]:
             "declare; a rule that needs nothing but answers to a price is dual_ascent"
         )
     return abilities
-
-
-class _Recorder:
-    """Collects what the result needs, and tells the callbacks."""
-
-    def __init__(
-        self, layout: Layout, coordinator: Coordinator, fleet: Fleet, callbacks: Sequence[Callable[[Row], None]]
-    ) -> None:
-        self.layout, self.coordinator, self.fleet, self.callbacks = layout, coordinator, fleet, callbacks
-        self.rows: list[Row] = []
-        self.prices: list[FloatArray] = []
-        self.visited: deque[FloatArray] = deque(maxlen=24)  # what the detection of cycles looks at
-        self.initial: Round | None = None
-        self.final: Round | None = None
-        self.certificate: Certificate | None = None
-        self.stop = Stop("the run did not come to an end", RunStatus.FAILED)
-        self._began = time.perf_counter()
-
-    @property
-    def elapsed_s(self) -> float:
-        return time.perf_counter() - self._began
-
-    def add(self, step: Step, seen: Iterate, certificate: Certificate | None, stop: Stop | None) -> None:
-        said = step.round
-        self.initial = self.initial or said
-        self.final, self.certificate = said, certificate or self.certificate
-        self.prices.append(said.node_price)
-        self.stop = stop or self.stop
-        row = Row(
-            round=said.k,
-            worst=said.check.worst,
-            worst_at=said.check.where,
-            violation=said.check.violation,
-            mismatch=seen.mismatch,
-            mismatch_at=self._worst_entry(step),
-            primal_residual=seen.primal_residual,
-            dual_residual=seen.dual_residual,
-            price_residual=seen.price_residual,
-            cost=said.answers.expected_cost(),
-            lower_bound=certificate.lower_bound if certificate else None,
-            upper_bound=certificate.upper_bound if certificate else None,
-            gap=certificate.gap if certificate else None,
-            gap_coordination=certificate.gap_coordination if certificate else None,
-            block_solves=self.fleet.block_solves,
-            unit_prices=tuple(self._unit_prices(said)),
-            wall_time_s=self.elapsed_s,
-            solver_time_s=self.fleet.solver_time_s,
-        )
-        self.rows.append(row)
-        for tell in self.callbacks:
-            tell(row)
-
-    def _worst_entry(self, step: Step) -> str:
-        R, spread = _residuals(self.layout, step.round.answers, step.round.request, step.candidate)
-        worst_R, worst_spread = np.max(np.abs(R), initial=0.0), np.max(np.abs(spread), initial=0.0)
-        if max(worst_R, worst_spread) == 0:
-            return ""
-        if worst_R >= worst_spread:
-            return self.coordinator.nodes[int(np.argmax(np.abs(R)))]
-        return self.layout.entry_name(int(self.layout.entry[np.argmax(np.abs(spread))]))
-
-    def _unit_prices(self, said: Round) -> Iterable[UnitPrice]:
-        first = 0
-        neutral = self.layout.to_units(np.asarray(self.coordinator.neutral))
-        price = self.layout.to_units(said.node_price)
-        for c in self.layout.couplings:
-            at = slice(first, first + len(c.entries))
-            worst = int(np.argmax(np.abs(price[at] - neutral[at])))
-            yield UnitPrice(c.unit, c.entries[worst], float(price[at][worst]))
-            first += len(c.entries)
-
-    def result(self, size: int) -> Result:
-        """The final point: the recovered one if it is certified, else the offers of the last round."""
-        stop, final, certificate = self.stop, self.final, self.certificate
-        answers, request, check, price = None, None, None, None
-        if final is not None:
-            answers, check, price = final.answers, final.check, final.node_price
-            certified = stop.status in (RunStatus.CERTIFIED, RunStatus.CERTIFIED_LINEARISED)
-            if certificate is not None and (certified or certificate.recovered == "offers"):
-                answers, request, check = certificate.answers, certificate.request, certificate.check
-                price = certificate.price if certified else price
-                if certified and certificate.recovered == "request":
-                    self.fleet.evaluate(answers.y, keep=True)
-            elif stop.status != RunStatus.FAILED:
-                offers = self.layout.totals(self.layout.mean(answers.y))
-                request = evaluate_all(self.coordinator, offers, answers.reports())
-        return Result(
-            status=stop.status,
-            reason=stop.reason,
-            layout=self.layout,
-            coordinator=self.coordinator,
-            rows=tuple(self.rows),
-            prices=tuple(self.prices),
-            initial=self.initial,
-            final=final,
-            answers=answers,
-            request=request,
-            check=check,
-            price=price,
-            certificate=certificate,
-            details=self.fleet.detail() if final is not None and stop.status != RunStatus.FAILED else {},
-            block_solves=self.fleet.block_solves,
-            wall_time_s=self.elapsed_s,
-            solver_time_s=self.fleet.solver_time_s,
-            ranks=size,
-        )

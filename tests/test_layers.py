@@ -25,7 +25,7 @@ LAYERS = (
         "start",
         "quadratic_program",
     },
-    {"rules", "stopping", "certificate", "ranks", "fleet"},
+    {"rules", "stopping", "certificate", "ranks", "fleet", "recorder"},
     {"engine"},
     {"toml_file", "config", "console", "kinds"},
 )

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from decomp.errors import RefusedError
 from decomp.layout import Answers, Signals
-from decomp.messages import FloatArray, QuadraticModel, Query, Request
-from decomp.rules.base import Candidate, Setup, State, UpdateRule
+from decomp.messages import FloatArray, QuadraticModel, Request
+from decomp.rules.base import Candidate, Setup, State
 from decomp.rules.master import Columns, coordinator_value, solve_master, split_price
 from decomp.rules.restricted import choose
+from decomp.rules.with_model import ModelRule, ModelState
 
 FACTORS = (1.0, 4.0, 0.25, 16.0, 0.0625)  # on tau, of the trials of a round
 
@@ -29,11 +29,10 @@ class Trial:
 
 
 @dataclass(frozen=True, eq=False)
-class BundleState(State):
+class BundleState(ModelState):
     """price, w: the trial. center_price (n,), center_w (N,): the best price so far; center_blocks: sum pi bound there.
 
-    tau (M,) stiffness; trials: what is asked next, the first at `price` and `w`; columns: the answers; z (n,) the
-    master's request.
+    tau (M,) stiffness; trials: what is asked next, the first at `price` and `w`; columns: the answers.
     """
 
     center_price: FloatArray
@@ -42,11 +41,10 @@ class BundleState(State):
     tau: FloatArray
     trials: tuple[Trial, ...]
     columns: Columns
-    z: FloatArray | None
 
 
 @dataclass(frozen=True)
-class Bundle(UpdateRule):
+class Bundle(ModelRule):
     """lambda+ = lambda_c + tau r from the master; a serious step moves the centre when d gains enough.
 
         d(lambda) = sum_us pi_s min[f - <lambda, y>] + min_Z [g + <TS, Z>]
@@ -84,7 +82,7 @@ class Bundle(UpdateRule):
         tau = np.zeros(len(setup.layout.node))
         start = setup.start_price
         trials = (Trial(start, w, 1.0, 0.0),)
-        return BundleState(setup, start, w, setup.active, start, w, -np.inf, tau, trials, Columns.none(), None)
+        return BundleState(setup, start, w, setup.active, None, start, w, -np.inf, tau, trials, Columns.none())
 
     def ask(self, k: int, state: State) -> tuple[Signals, ...]:
         assert isinstance(state, BundleState)
@@ -92,19 +90,11 @@ class Bundle(UpdateRule):
         prices = (_stacked(setup, trial.price, trial.w) for trial in state.trials)
         return tuple(Signals(setup.layout, price, active=active, exact=True, id=k) for price in prices)
 
-    def query(self, k: int, state: State, answers: tuple[Answers, ...]) -> Query:
-        assert isinstance(state, BundleState)
-        layout = state.setup.layout
-        center = layout.totals(layout.mean(answers[0].y)) if state.z is None else state.z
-        return Query(state.price, center, np.zeros_like(center), want_bound=True, want_model=True)
-
-    def update(
-        self, k: int, state: State, answers: tuple[Answers, ...], request: Request
+    def improve(
+        self, k: int, state: State, answers: tuple[Answers, ...], request: Request, model: QuadraticModel
     ) -> tuple[State, Candidate | None]:
         assert isinstance(state, BundleState)
-        setup, layout, model = state.setup, state.setup.layout, request.model
-        if model is None:
-            raise RefusedError("rule Bundle needs a coordinator that gives its own model; admm needs only its answers")
+        setup, layout = state.setup, state.setup.layout
         columns = state.columns
         for given in answers:
             columns = columns.plus(given)

@@ -7,23 +7,22 @@ from typing import ClassVar
 
 import numpy as np
 
-from decomp.errors import RefusedError
-from decomp.layout import Answers, Signals
-from decomp.messages import Query, Request
-from decomp.rules.base import Candidate, Constant, Setup, State, UpdateRule
+from decomp.layout import Answers
+from decomp.messages import QuadraticModel, Request
+from decomp.rules.base import Candidate, Constant, Setup, State
 from decomp.rules.master import Columns, solve_master, split_price
+from decomp.rules.with_model import ModelRule, ModelState
 
 
 @dataclass(frozen=True, eq=False)
-class DantzigWolfeState(State):
-    """columns: all answers so far; z (n,) the master's request."""
+class DantzigWolfeState(ModelState):
+    """columns: all answers so far."""
 
     columns: Columns
-    z: np.ndarray | None
 
 
 @dataclass(frozen=True)
-class DantzigWolfe(UpdateRule):
+class DantzigWolfe(ModelRule):
     """lambda+ = multiplier of the coupling rows of the restricted master; tau -> infinity of the bundle.
 
     min g(Z) + sum_us pi_s sum_k alpha_usk f_usk + <range, |r|>,  r_us = z_u - sum_k alpha_usk y_usk
@@ -48,25 +47,13 @@ class DantzigWolfe(UpdateRule):
         if np.any(setup.by_node("price_range", self.price_range) <= 0) or self.agreement_range <= 0:
             raise ValueError("price_range and agreement_range must be positive")
         w = np.zeros(len(setup.layout.entry))
-        return DantzigWolfeState(setup, setup.start_price, w, setup.active, Columns.none(), None)
+        return DantzigWolfeState(setup, setup.start_price, w, setup.active, None, Columns.none())
 
-    def ask(self, k: int, state: State) -> tuple[Signals, ...]:
-        price, active = state.block_price(), state.block_active()
-        return (Signals(state.setup.layout, price, active=active, exact=True, id=k),)
-
-    def query(self, k: int, state: State, answers: tuple[Answers, ...]) -> Query:
-        assert isinstance(state, DantzigWolfeState)
-        layout = state.setup.layout
-        center = layout.totals(layout.mean(answers[0].y)) if state.z is None else state.z
-        return Query(state.price, center, np.zeros_like(center), want_bound=True, want_model=True)
-
-    def update(
-        self, k: int, state: State, answers: tuple[Answers, ...], request: Request
+    def improve(
+        self, k: int, state: State, answers: tuple[Answers, ...], request: Request, model: QuadraticModel
     ) -> tuple[State, Candidate | None]:
         assert isinstance(state, DantzigWolfeState)
-        setup, layout, model = state.setup, state.setup.layout, request.model
-        if model is None:
-            raise RefusedError("rule DantzigWolfe needs a coordinator that gives its own model; admm does not")
+        setup, layout = state.setup, state.setup.layout
         columns = state.columns.plus(answers[0])
         reach = setup.by_node("price_range", self.price_range) * setup.scale
         price_range = layout.to_units(reach, self.agreement_range)

@@ -9,27 +9,26 @@ import numpy as np
 from scipy import sparse
 from scipy.linalg import block_diag
 
-from decomp.errors import RefusedError
-from decomp.layout import Answers, Signals
-from decomp.messages import FloatArray, QuadraticModel, Query, Request
+from decomp.layout import Answers
+from decomp.messages import FloatArray, QuadraticModel, Request
 from decomp.quadratic_program import solve
-from decomp.rules.base import Candidate, Setup, State, UpdateRule
+from decomp.rules.base import Candidate, Setup, State
 from decomp.rules.master import coordinator_value, node_balance, split_price, within
+from decomp.rules.with_model import ModelRule, ModelState
 
 SATURATED = 1e-4  # of the largest slope: what an entry that cannot move is taken to move
 
 
 @dataclass(frozen=True, eq=False)
-class NewtonState(State):
-    """center (N,): the block prices with the best dual value `value` so far; z (n,) the last request of the model."""
+class NewtonState(ModelState):
+    """center (N,): the block prices with the best dual value `value` so far."""
 
     center: FloatArray
     value: float
-    z: FloatArray | None
 
 
 @dataclass(frozen=True)
-class Newton(UpdateRule):
+class Newton(ModelRule):
     """Every block is replaced by its quadratic model around the answer, the coordinator keeps its own.
 
         D_us = dy/dlambda + eps I,  c_us = y_us - D_us lambda_us
@@ -49,25 +48,13 @@ class Newton(UpdateRule):
     def init(self, setup: Setup) -> NewtonState:
         w = np.zeros(len(setup.layout.entry))
         state = State(setup, setup.start_price, w, setup.active)
-        return NewtonState(setup, state.price, w, setup.active, state.block_price(), -np.inf, None)
+        return NewtonState(setup, state.price, w, setup.active, None, state.block_price(), -np.inf)
 
-    def ask(self, k: int, state: State) -> tuple[Signals, ...]:
-        price, active = state.block_price(), state.block_active()
-        return (Signals(state.setup.layout, price, active=active, exact=True, id=k),)
-
-    def query(self, k: int, state: State, answers: tuple[Answers, ...]) -> Query:
-        assert isinstance(state, NewtonState)
-        layout = state.setup.layout
-        center = layout.totals(layout.mean(answers[0].y)) if state.z is None else state.z
-        return Query(state.price, center, np.zeros_like(center), want_bound=True, want_model=True)
-
-    def update(
-        self, k: int, state: State, answers: tuple[Answers, ...], request: Request
+    def improve(
+        self, k: int, state: State, answers: tuple[Answers, ...], request: Request, model: QuadraticModel
     ) -> tuple[State, Candidate | None]:
         assert isinstance(state, NewtonState)
-        setup, layout, model = state.setup, state.setup.layout, request.model
-        if model is None or answers[0].sensitivity is None:
-            raise RefusedError("rule Newton needs dy/dprice of every block and the coordinator's own model")
+        setup, layout = state.setup, state.setup.layout
         asked = state.block_price()
         value = _dual_value(setup, model, state.price, asked, answers[0])
         if value < state.value - 1e-12 * abs(state.value):
