@@ -17,6 +17,8 @@ class VoltageBand(Coordinator):
     cost of shedding per kvarh; scale: reference price. Node rows lie hour by hour.
     """
 
+    abilities = frozenset({"model"})
+
     def __init__(
         self,
         X: FloatArray,

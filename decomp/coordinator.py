@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -26,7 +26,12 @@ class Coordinator(ABC):
     box      (lo, hi), each (n,): what the units can do. Pure prices make Z unbounded without it
     neutral  (n,) the price at which there is nothing to ask: minus the slope of g's affine part
     scale    (n,) reference price for step functions, max(lambda_e(t), floor); never the price itself
+
+    abilities  what it can do beyond answering: "model" (its own QuadraticModel when asked). A rule that needs more is
+               refused before round 0.
     """
+
+    abilities: ClassVar[frozenset[str]] = frozenset()
 
     nodes: tuple[str, ...]
     groups: tuple[str, ...]

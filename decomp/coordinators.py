@@ -19,6 +19,8 @@ KEPT = 1e-9  # relative violation of a row at which a point still keeps it
 class Nobody(Coordinator):
     """No nodes at all: the units' scenarios only have to agree (progressive hedging)."""
 
+    abilities = frozenset({"model"})
+
     def __init__(self) -> None:
         self.nodes = self.groups = ()
         self.weight = self.neutral = self.scale = np.zeros(0)
@@ -41,6 +43,8 @@ class Quadratic(Coordinator):
               (Mangasarian and Meyer 1979)
     bound     the program's dual value without that pull
     """
+
+    abilities = frozenset({"model"})
 
     def __init__(
         self,

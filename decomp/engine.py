@@ -85,7 +85,7 @@ def run(
     with fleet:
         recorder = Recorder(layout, coordinator, fleet, callbacks)
         try:
-            abilities = _accept(rule, fleet.build())
+            abilities = _accept(rule, fleet.build(), coordinator)
             fleet.sensitivity = "sensitivity" in rule.uses & abilities
             first = _first_state(layout, coordinator, rule, start_price, abilities)
             _loop(
@@ -233,7 +233,13 @@ def _first_state(
         raise RefusedError(f"rule {type(rule).__name__}: {error}") from error
 
 
-def _accept(rule: UpdateRule, abilities: frozenset[str]) -> frozenset[str]:
+def _accept(rule: UpdateRule, abilities: frozenset[str], coordinator: Coordinator) -> frozenset[str]:
+    lacking = sorted(rule.needs_of_coordinator - coordinator.abilities)
+    if lacking:
+        raise RefusedError(
+            f"rule {type(rule).__name__} needs a coordinator with {', '.join(lacking)}, which "
+            f"{type(coordinator).__name__} does not declare; a rule that needs only its answers is admm"
+        )
     missing = sorted(rule.needs - abilities)
     if missing:
         raise RefusedError(

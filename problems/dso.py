@@ -81,6 +81,8 @@ class DSO(Coordinator):
     schedule. Raises InputError with every mistake.
     """
 
+    abilities = frozenset({"model"})
+
     def __init__(
         self,
         *,

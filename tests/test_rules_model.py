@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from decomp.certificate import CertificateSettings
 from decomp.coordinators import Exchange
 from decomp.engine import Limits, run
+from decomp.errors import RefusedError
 from decomp.layout import Layout
 from decomp.messages import Key
-from decomp.rules import ADMM, Auto, Bundle, DantzigWolfe, Newton
+from decomp.rules import ADMM, Auto, Bundle, Damped, DantzigWolfe, Newton
 from decomp.rules.master import Columns, solve_master
 from decomp.stopping import Gap, RunStatus
 
@@ -170,3 +171,25 @@ def test_machines_reach_the_lagrangian_bound_and_whole_answers_are_chosen():
     # the averages (1.5 each) are no answers of the machines; one of the two at 5 is, at 9
     assert result.certificate.upper_bound == pytest.approx(9.0)
     assert sorted(result.certificate.answers.y) == pytest.approx([0.0, 5.0])
+
+
+@pytest.mark.parametrize("rule", [Bundle(), DantzigWolfe(), Newton(), Damped(rule=Bundle(), factor=0.5)])
+def test_coordinator_without_a_model_is_refused_before_any_block_is_asked(rule):
+    class Silent(Exchange):
+        abilities = frozenset()
+
+    class Untouched(QuadraticBlock):
+        def solve(self, signal):
+            raise AssertionError("asked before the refusal")
+
+    _, market, coupling = exchange()
+    silent = Silent(market.nodes, market.model.lo, market.box)
+    blocks = {Key("a"): Untouched(1.0), Key("b"): Untouched(2.0)}
+    with pytest.raises(RefusedError, match="Silent does not declare; a rule that needs only its answers is admm"):
+        run(blocks, silent, rule, coupling=coupling, stop=[], limits=Limits(3))
+
+
+def test_auto_asks_nothing_of_a_coordinator_that_it_cannot_give():
+    assert isinstance(Auto().pick(frozenset({"bound", "penalty"}), frozenset())[0], ADMM)
+    assert isinstance(Auto().pick(frozenset({"bound"}), frozenset({"model"}))[0], Bundle)
+    assert isinstance(Auto().pick(frozenset({"bound", "sensitivity"}), frozenset({"model"}))[0], Newton)

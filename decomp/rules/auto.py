@@ -38,8 +38,10 @@ class Auto(UpdateRule):
     def uses(self) -> frozenset[str]:
         return frozenset({"sensitivity"})
 
-    def pick(self, abilities: frozenset[str]) -> tuple[UpdateRule, str]:
+    def pick(self, abilities: frozenset[str], coordinator: frozenset[str]) -> tuple[UpdateRule, str]:
         """The rule and the reason."""
+        if "model" not in coordinator:
+            return ADMM(), "the coordinator answers, but gives no model of its own"
         if "sensitivity" in abilities:
             return Newton(), "all blocks return dy/dprice"
         if "bound" in abilities:
@@ -47,7 +49,7 @@ class Auto(UpdateRule):
         return ADMM(), "blocks return their offers only"
 
     def init(self, setup: Setup) -> AutoState:
-        rule, reason = self.pick(setup.abilities)
+        rule, reason = self.pick(setup.abilities, setup.coordinator)
         if setup.abilities:
             log.info("auto picks %s: %s", rule, reason)
         inner = rule.init(setup)

@@ -23,6 +23,7 @@ class Setup:
     layout; groups, weight, neutral, scale, box of the coordinator's node rows, see `Coordinator`
     start_price (n,) where the run begins; active (n,) rows with a need before anything was offered
     abilities what all blocks can do beside answering a price; empty while it is not known
+    coordinator what the coordinator can do beside answering
     """
 
     layout: Layout
@@ -35,6 +36,7 @@ class Setup:
     start_price: FloatArray
     active: BoolArray
     abilities: frozenset[str] = frozenset()
+    coordinator: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -56,6 +58,7 @@ class Setup:
             start_price=np.asarray(coordinator.neutral if start_price is None else start_price, float),
             active=coordinator.initially_active(),
             abilities=abilities,
+            coordinator=coordinator.abilities,
         )
 
     def by_node(self, name: str, constant: Constant) -> FloatArray:
@@ -115,10 +118,12 @@ class UpdateRule(ABC):
     """How prices move. Subclasses are frozen dataclasses of settings.
 
     needs    abilities every block must declare ("penalty", "bound", "sensitivity", ...)
+    needs_of_coordinator  abilities the coordinator must declare ("model")
     reveals  what the communities show of themselves under this rule: "y", "y, cost", "y, dy/dprice"
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    needs_of_coordinator: ClassVar[frozenset[str]] = frozenset()
     reveals: ClassVar[str] = "y"
 
     @property

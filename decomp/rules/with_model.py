@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from decomp.errors import RefusedError
+from decomp.errors import CoordinatorError
 from decomp.layout import Answers, Signals
 from decomp.messages import FloatArray, QuadraticModel, Query, Request
 from decomp.rules.base import Candidate, State, UpdateRule
@@ -23,6 +24,8 @@ class ModelState(State):
 class ModelRule(UpdateRule):
     """Asks for exact answers without penalty, and the coordinator for its bound and its model at the last request."""
 
+    needs_of_coordinator: ClassVar[frozenset[str]] = frozenset({"model"})
+
     def ask(self, k: int, state: State) -> tuple[Signals, ...]:
         price, active = state.block_price(), state.block_active()
         return (Signals(state.setup.layout, price, active=active, exact=True, id=k),)
@@ -37,8 +40,7 @@ class ModelRule(UpdateRule):
         self, k: int, state: State, answers: tuple[Answers, ...], request: Request
     ) -> tuple[State, Candidate | None]:
         if request.model is None:
-            name = type(self).__name__
-            raise RefusedError(f"rule {name} needs a coordinator that gives its own model; admm needs only its answers")
+            raise CoordinatorError("the coordinator declares the ability 'model' and gave none")
         return self.improve(k, state, answers, request, request.model)
 
     @abstractmethod

@@ -34,6 +34,14 @@ class Wrapper(UpdateRule):
         return self.rule.needs
 
     @property
+    def needs_of_coordinator(self) -> frozenset[str]:  # type: ignore[override]
+        return self.rule.needs_of_coordinator
+
+    @property
+    def uses(self) -> frozenset[str]:
+        return self.rule.uses
+
+    @property
     def reveals(self) -> str:  # type: ignore[override]
         return self.rule.reveals
 
