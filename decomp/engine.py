@@ -199,15 +199,22 @@ def _look(step: Step, certificate: Certificate | None, elapsed_s: float) -> Iter
         implied = implied + signals.penalty * (signals.target - answers.y)
     active = state.block_active()
     drift = np.where(active, state.block_price() - implied, 0.0)
-    weight = layout.weight[layout.entry]
+    weight = layout.pi * layout.weight[layout.entry]
+    offers, requested = layout.totals(layout.mean(answers.y)), step.round.request.Z
+    primal = np.sqrt(np.sum(state.setup.weight * R**2) + np.sum(weight * spread**2))
+    dual = np.sqrt(np.sum(weight * drift**2))
+    size = np.sqrt(max(np.sum(state.setup.weight * requested**2), np.sum(state.setup.weight * offers**2)))
+    alone = np.where(layout.node[layout.entry] < 0, answers.y, 0.0)
+    size = np.hypot(size, np.sqrt(np.sum(weight * alone**2)))
+    level = np.sqrt(np.sum(weight * state.block_price() ** 2))
     return Iterate(
         k=step.round.k,
         mismatch=float(max(np.max(np.abs(R), initial=0.0), np.max(np.abs(spread), initial=0.0))),
         price_residual=float(np.max(np.abs(drift), initial=0.0)),
-        primal_residual=float(
-            np.sqrt(np.sum(state.setup.weight * R**2) + np.sum(layout.pi * weight * spread**2)),
-        ),
-        dual_residual=float(np.sqrt(np.sum(layout.pi * weight * drift**2))),
+        primal_residual=float(primal),
+        dual_residual=float(dual),
+        primal_relative=float(primal / size) if size > 0 else float(primal > 0),
+        dual_relative=float(dual / level) if level > 0 else float(dual > 0),
         check=step.round.check,
         certificate=certificate,
         elapsed_s=elapsed_s,

@@ -71,6 +71,8 @@ class Recorder:
             mismatch_at=self._worst_entry(said, candidate),
             primal_residual=seen.primal_residual,
             dual_residual=seen.dual_residual,
+            primal_relative=seen.primal_relative,
+            dual_relative=seen.dual_relative,
             price_residual=seen.price_residual,
             cost=said.answers.expected_cost(),
             lower_bound=certificate.lower_bound if certificate else None,

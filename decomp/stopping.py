@@ -34,6 +34,7 @@ class Iterate:
     mismatch         largest |Z_b - Y_b| over the rows with a need, and largest |ybar_u - y_us|
     price_residual   largest difference between the next price and the price an answer stands for
     primal_residual  sqrt of the weighted sum of squares of mismatch and spread; dual_residual the same of prices
+    primal_relative  primal_residual over the norm of offers or requests, dual_relative over that of the prices
     check            the coordinator's limits at the offers
     certificate      None in rounds without one
     """
@@ -43,6 +44,8 @@ class Iterate:
     price_residual: float
     primal_residual: float
     dual_residual: float
+    primal_relative: float
+    dual_relative: float
     check: Check
     certificate: Certificate | None
     elapsed_s: float

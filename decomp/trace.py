@@ -43,6 +43,8 @@ class Row:
     mismatch_at: str
     primal_residual: float
     dual_residual: float
+    primal_relative: float
+    dual_relative: float
     price_residual: float
     cost: float
     lower_bound: float | None
@@ -138,6 +140,8 @@ def _summary(result: Result, case: Mapping[str, Any], extra: Mapping[str, Any]) 
         "multiplier_sum": c.w_sum if c else None,
         "primal_residual": last.primal_residual if last else None,
         "dual_residual": last.dual_residual if last else None,
+        "primal_relative": last.primal_relative if last else None,
+        "dual_relative": last.dual_relative if last else None,
         "mismatch": last.mismatch if last else None,
         "mismatch_at": last.mismatch_at if last else None,
         **extra,

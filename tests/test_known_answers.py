@@ -255,3 +255,18 @@ def test_coordinator_without_penalty_answers_nearest_to_the_offers():
         request, _ = network.answer(0, query, {}, None)
         assert request.Z[0] == pytest.approx(nearest, abs=1e-6)
         assert request.bound == pytest.approx(0.0, abs=1e-8)
+
+
+def test_relative_residuals_do_not_depend_on_the_unit_of_quantity_or_cost():
+    def rows(quantity, cost):
+        blocks, market, coupling = exchange()
+        blocks = {k: QuadraticBlock(cost / quantity**2 * b.a[0]) for k, b in blocks.items()}
+        market.model = type(market)(["market"], np.array([3.0 * quantity]), market.box).model
+        market.box = (market.box[0] * quantity, market.box[1] * quantity)
+        rule = ADMM(0.3 * cost / quantity**2)
+        result = run(blocks, market, rule, coupling=coupling, stop=[], limits=Limits(6))
+        return [(row.primal_relative, row.dual_relative) for row in result.rows]
+
+    plain = rows(1.0, 1.0)
+    assert plain[-1][0] < plain[0][0]
+    assert np.array(rows(1000.0, 64.0)) == pytest.approx(np.array(plain), rel=1e-6)
