@@ -131,7 +131,7 @@ class Certifier:
         recovered point of the same problem.
         """
         layout, signals = state.setup.layout, asked[0]
-        point = self._recover(said, candidate)
+        point, average = self._recover(said, candidate)
         center, reports = layout.totals(layout.mean(point.answers.y)), point.answers.reports()
         # a penalised answer stands for another price than the one it saw: there the newest price bounds best
         penalised = signals.target is not None
@@ -157,7 +157,7 @@ class Certifier:
             best = next((s for (b, _), s in found if b is not None and b == lower), sweep)
             bound_price, self._best = best.price, best
             if bound_of != "linearised":  # a bound linearised at one point says nothing of another
-                point = self._more(point, candidate, lower)
+                point = self._more(point, average, candidate, lower)
                 center, reports = layout.totals(layout.mean(point.answers.y)), point.answers.reports()
         upper = point.cost if np.isfinite(point.cost) else None
         if upper is not None and lower is not None and lower > upper + 1e-7 * (1 + abs(upper)):
@@ -201,8 +201,8 @@ class Certifier:
             self._neutral = (active.tobytes(), self.fleet.solve(signals, keep=False, aside=True))
         return self._neutral[1]
 
-    def _recover(self, said: Round, candidate: Candidate | None) -> Realised:
-        """The cheapest point: everybody at ybar, or everybody at what the rule or the request proposes."""
+    def _recover(self, said: Round, candidate: Candidate | None) -> tuple[Realised, Realised]:
+        """The cheapest point, everybody at ybar or at what the rule or the request proposes; and the last one tried."""
         answers, layout = said.answers, said.answers.layout
         ybar = layout.mean(answers.y)
         agreed = layout.to_blocks(ybar)
@@ -217,14 +217,16 @@ class Certifier:
             if not np.array_equal(asked, ybar):
                 realised = self.fleet.evaluate(layout.to_blocks(asked), keep=False)
                 points.append(self._realise("request", realised))
-        return min(points, key=lambda p: p.cost)
+        return min(points, key=lambda p: p.cost), points[-1]
 
-    def _more(self, point: Realised, candidate: Candidate | None, lower: float | None) -> Realised:
-        """A point that takes more effort, where the bound has settled and a gap is left.
+    def _more(self, point: Realised, average: Realised, candidate: Candidate | None, lower: float | None) -> Realised:
+        """A point that takes more effort, where the bound has settled, a gap is left and averaged answers are dear.
 
         Then the blocks' answers cannot be averaged: whole ones have to be chosen.
         """
         if candidate is None or candidate.recover is None or candidate.expected is None or lower is None:
+            return point
+        if candidate.averaged is None or average.answers.expected_cost() <= candidate.averaged + WORTH * abs(lower):
             return point
         settled = candidate.expected <= SETTLED * abs(point.cost)
         if not self.evaluates or not settled or point.cost - lower <= WORTH * abs(point.cost):

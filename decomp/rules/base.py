@@ -104,13 +104,16 @@ class Candidate:
     others    further such points; the cheapest that can be realised counts
     mismatch  (M,) requested minus offered at the rule's own primal point; None = request minus offers of the round
     expected  what the rule still expects the bound to gain; None = it cannot say
-    recover   finds one more point, at some expense; asked where the bound has settled and a gap is left
+    averaged  sum_us pi_s sum_k alpha f_k, what the last of `others` costs at most if answers can be averaged
+    recover   finds one more point, at some expense; asked where the bound has settled, a gap is left, and the last of
+              `others` costs more than that: then answers cannot be averaged
     """
 
     ybar: FloatArray
     others: tuple[FloatArray, ...] = ()
     mismatch: FloatArray | None = None
     expected: float | None = None
+    averaged: float | None = None
     recover: Callable[[], FloatArray | None] | None = None
 
 

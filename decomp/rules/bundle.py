@@ -126,6 +126,7 @@ class Bundle(ModelRule):
             (stiffest.offered,),
             points[0].z - points[0].offered,
             expected=max(t.predicted for t in trials),
+            averaged=float(np.sum(layout.prob[columns.block] * stiffest.alpha * columns.cost)),
             recover=partial(choose, layout, model, setup.box, columns),
         )
         return state, candidate
