@@ -10,6 +10,7 @@ import numpy as np
 
 from decomp.layout import Answers, Signals
 from decomp.messages import FloatArray, QuadraticModel, Request
+from decomp.quadratic_program import NoSolution
 from decomp.rules.base import Candidate, Setup, State
 from decomp.rules.master import Columns, coordinator_value, solve_master, split_price
 from decomp.rules.restricted import choose
@@ -106,7 +107,12 @@ class Bundle(ModelRule):
         d_center = state.center_blocks + _network(setup, model, state.center_price)
         points, trials = [], []
         for factor in FACTORS[: 1 + self.speculative]:
-            point = solve_master(layout, model, setup.box, columns, center, factor * state.tau)
+            try:
+                point = solve_master(layout, model, setup.box, columns, center, factor * state.tau)
+            except NoSolution:
+                if factor == FACTORS[self.speculative] and not points:
+                    raise
+                continue  # beyond the solver's means; another tau may not be
             price, w = split_price(layout, point.price, setup.neutral)
             price = np.where(request.active, price, setup.neutral)
             modelled = columns.model_value(layout, _stacked(setup, price, w)) + _network(setup, model, price)
