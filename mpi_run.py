@@ -9,8 +9,9 @@ import argparse
 import contextlib
 import logging
 import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,7 @@ ENDED, FAILED, BAD_INPUT = 0, 1, 2
 
 def main(ranks: Ranks, arguments: list[str]) -> int:
     """Run one case; returns the exit code, the same on every rank and not before all have come to it."""
-    try:
-        code = _main(ranks, arguments)
-    except SystemExit as ended:  # argparse has said what is wrong, or shown its help
-        code = ended.code if isinstance(ended.code, int) else FAILED
-    return int(ranks.agree(code))
+    return int(ranks.agree(_main(ranks, arguments)))
 
 
 def _main(ranks: Ranks, arguments: list[str]) -> int:
@@ -41,8 +38,11 @@ def _main(ranks: Ranks, arguments: list[str]) -> int:
     if alone:
         sys.stderr.write(alone)
         return BAD_INPUT
-    with contextlib.nullcontext() if root else _silence():
-        args = _parser().parse_args(arguments)
+    try:
+        with contextlib.nullcontext() if root else _silence():
+            args = _parser().parse_args(arguments)
+    except SystemExit as ended:  # it has said what is wrong, or shown its help
+        return ended.code if isinstance(ended.code, int) else FAILED
     logging.basicConfig(level=logging.INFO if root else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 
     case, trouble = _load(args)
@@ -67,6 +67,7 @@ def _main(ranks: Ranks, arguments: list[str]) -> int:
             certificate=case.certificate,
             ranks=ranks,
             start_price=case.start_price,
+            interrupted=_when_asked_to_stop(),
             callbacks=() if args.quiet else (rounds,),
         )
     except RefusedError as error:
@@ -112,8 +113,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _load(args: argparse.Namespace) -> tuple[Case | None, tuple[int, str] | None]:
     """The case, or the exit code and the text that say what is wrong."""
-    if args.out.exists() and not args.out.is_dir():
-        return None, (BAD_INPUT, f"--out {args.out} is a file; give a folder, it is made if it does not exist")
+    place = next(p for p in (args.out.absolute(), *args.out.absolute().parents) if p.exists())
+    if not place.is_dir():
+        return None, (BAD_INPUT, f"--out {args.out}: {place} is a file; give a folder, it is made if it does not exist")
+    if not os.access(place, os.W_OK | os.X_OK):
+        return None, (BAD_INPUT, f"--out {args.out}: {place} cannot be written to; give another folder")
     try:
         return load(args.case, args.set, args.rule), None
     except InputError as error:
@@ -145,14 +149,23 @@ def _silence() -> Iterator[None]:
         yield
 
 
+def _when_asked_to_stop() -> Callable[[], bool]:
+    """True once SIGINT or SIGTERM has come; on every rank the signal only asks, and the root decides."""
+    asked: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: asked.append(number))
+    return lambda: bool(asked)
+
+
 def _launched_in_vain(ranks: Ranks) -> str:
     """mpiexec has started several processes of which each believes to be alone: they would all do the same run."""
-    started = max(int(os.environ.get(name, "1")) for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"))
+    told = (os.environ.get(name, "1") for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
+    started = max(int(number) if number.isdigit() else 1 for number in told)
     if ranks.size > 1 or started == 1:
         return ""
     return (
-        f"mpiexec started {started} processes, but this one finds itself alone: mpi4py is not installed, or was built "
-        "for another MPI than this mpiexec belongs to; see 'On a cluster' in README.md\n"
+        f"the launcher started {started} processes, but this one finds itself alone: mpi4py is not installed, or was "
+        "built for another MPI than this launcher belongs to; see 'On a cluster' in README.md\n"
     )
 
 

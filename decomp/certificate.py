@@ -111,7 +111,7 @@ class Certifier:
 
     def __init__(self, fleet: Fleet, coordinator: Coordinator, abilities: frozenset[str], bounds: bool) -> None:
         self.fleet, self.coordinator = fleet, coordinator
-        self.evaluates, self.bounds = "evaluate" in abilities, bounds and "bound" in abilities
+        self.evaluates, self.exact, self.bounds = "evaluate" in abilities, "bound" in abilities, bounds
         self._neutral: tuple[bytes, Answers] | None = None
         self._best: Sweep | None = None
 
@@ -138,9 +138,12 @@ class Certifier:
         node_price = state.price if penalised else said.node_price
         lower = neutral = None
         bound_price, revised, bound_of = node_price, False, "exact"
-        if self.bounds:
+        if self.exact:  # also where no bound is wanted: integer decisions are looked at before a run may end
             answers = self._sweep(state, signals, said)
             revised = bool(answers.revised.any())
+        # a row that joins in this very round belongs to another problem than the point that was recovered
+        same = signals.active is None or np.array_equal(signals.active, state.block_active())
+        if self.exact and self.bounds and same:
             needed = state.block_active().tobytes()
             sweep = Sweep(node_price, answers.expected_bound(), needed)
             zero = Sweep(state.setup.neutral, self._neutral_sweep(state).expected_bound(), needed)

@@ -22,7 +22,7 @@ from decomp.stopping import Iterate, RunStatus, Stop, StoppingCriterion, period
 from decomp.subproblem import Subproblem
 from decomp.trace import Result, Round, Row
 
-LIMITS = (RunStatus.ITERATION_LIMIT, RunStatus.TIME_LIMIT, RunStatus.DIVERGED)
+LIMITS = (RunStatus.ITERATION_LIMIT, RunStatus.TIME_LIMIT, RunStatus.DIVERGED, RunStatus.INTERRUPTED)
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def run(
     ranks: Ranks | None = None,
     callbacks: Sequence[Callable[[Row], None]] = (),
     start_price: FloatArray | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> Result | None:
     """Coordinate the blocks by prices until a criterion stops; the Result on the root, None on the other ranks.
 
@@ -69,6 +70,7 @@ def run(
     coordinator  None: the scenarios of each unit only have to agree
     stop         criteria in order of preference; the first that speaks ends the run
     start_price  (n,) prices of round 0; None = the coordinator's neutral price
+    interrupted  asked on the root at the end of every round: True ends the run
 
     Blocks without an answer, a coordinator without an answer and a bound that is none end the run as `failed`, with
     everything computed so far in the result. Raises RefusedError before round 0 when the rule needs what the case
@@ -90,7 +92,7 @@ def run(
             first = _first_state(layout, coordinator, rule, start_price, abilities)
             _loop(
                 fleet, coordinator, rule, first, stop, limits, certificate or CertificateSettings(),
-                abilities, recorder,
+                abilities, recorder, interrupted,
             )  # fmt: skip
         except RefusedError:
             raise
@@ -125,6 +127,7 @@ def _loop(
     settings: CertificateSettings,
     abilities: frozenset[str],
     recorder: Recorder,
+    interrupted: Callable[[], bool],
 ) -> None:
     warm: tuple[Warm, ...] = (None,) * len(coordinator.parts())
     certifier = Certifier(fleet, coordinator, abilities, settings.bounds)
@@ -139,6 +142,8 @@ def _loop(
         seen = _look(step, certificate, recorder.elapsed_s)
         recorder.visited.append(np.concatenate([step.round.block_price, step.round.answers.y]))
         stop = _first(criteria, seen) or _limit(k, limits, seen) or _circling(recorder.visited)
+        if interrupted() and stop is None:
+            stop = Stop("a signal asked to stop", RunStatus.INTERRUPTED)
         if stop and certificate is None:
             certificate = proof()
             seen = replace(seen, certificate=certificate)

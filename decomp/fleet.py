@@ -171,7 +171,7 @@ class Fleet:
                 abilities = block.abilities if abilities is None else abilities & block.abilities
             except TatonnementError as error:
                 self._texts[str(key)] = str(error)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 log.debug("building block %s", key, exc_info=True)
                 self._texts[str(key)] = f"could not be built: {type(error).__name__}: {error}"
         return self.ranks.gather_objects(abilities) or []
@@ -205,7 +205,7 @@ class Fleet:
                 active = columns[-1] > 0 if flags & 2 else None
                 response = block.solve(Signal(columns[0], target, penalty, active, bool(flags & 4), question))
             text = self._trouble(b, response)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log.debug("block %s", key, exc_info=True)
             response, text = Response(columns[0], np.nan, status=Status.ERROR), f"{type(error).__name__}: {error}"
         if text:
@@ -245,8 +245,14 @@ class Fleet:
         return row
 
     def _do_detail(self) -> list[dict[Key, Mapping[str, FloatArray]]] | None:
-        series = {self.layout.keys[b]: self._blocks[b].detail(r) for b, r in self._last.items()}
-        return self.ranks.gather_objects(series)
+        return self.ranks.gather_objects({self.layout.keys[b]: self._series(b, r) for b, r in self._last.items()})
+
+    def _series(self, b: int, response: Response) -> Mapping[str, FloatArray]:
+        try:
+            return self._blocks[b].detail(response)
+        except (Exception, SystemExit) as error:  # a finished run is not lost for a table
+            log.warning("block %s has no detail: %s: %s", self.layout.keys[b], type(error).__name__, error)
+            return {}
 
 
 def _cut(columns: FloatArray, layout: Layout, b: int) -> FloatArray:

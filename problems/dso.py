@@ -42,7 +42,8 @@ class DsoSettings(BaseModel):
                   again, and grows, when the offers meet it and a voltage is still outside its limits (asked anew
                   where growing does not keep them)
     freeze_p      the net active power of hours with a need stays as first scheduled (the communities keep to it; the
-                  flow here always uses the power that they report)
+                  flow here always uses the power that they report). Without it no bound is proven: active power moves
+                  the voltages too, nobody prices it, and a bound at the reported power is none where it may change
     shed_cost_sek_per_kvarh  C^LS, for each kvarh of reactive load taken off
     voltage_slack_cost_sek_per_pu_h  C^V, for the worst voltage's distance from its limit where nothing else helps; it
                   has to be dearer than any cure: more than C^LS / (least useful dV/dQ in pu per kvar)
@@ -194,6 +195,8 @@ class DSO(Coordinator):
                     request = hour.at(request.Z, request.info["mu"])
             if query.want_bound or query.want_model:
                 request = hour.with_model(query, request)
+                if not self.settings.freeze_p:
+                    request = replace(request, bound=None)
         return request, warm
 
     def evaluate(self, part: int, Z: FloatArray, reports: Reports) -> Request:

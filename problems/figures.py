@@ -145,7 +145,7 @@ def reactive_schedules(schedules: Mapping[str, pd.DataFrame]) -> Figure:
                 hatch=HATCHES[i % 6], edgecolor="white", lw=0.2,
             )  # fmt: skip
             above, below = above + np.maximum(values, 0), below + np.minimum(values, 0)
-        axis.step(schedule.hour, sum(initial.values()), where="mid", color="black", lw=0.9)
+        axis.step(schedule.hour, sum(initial.values(), np.zeros(len(schedule))), where="mid", color="black", lw=0.9)
         axis.axhline(0, color="black", lw=0.4)
         axis.set(ylabel="Reactive power (kvar)", title=unit)
     handles: list[Artist] = [

@@ -50,7 +50,7 @@ class ReactiveMarket(Problem):
         "worst": "voltage pu",
         "mismatch": "mismatch kvar",
         "price": "SEK/kvarh",
-        "cost": "cost SEK",
+        "cost": "LECs' cost SEK",
     }
 
     def __init__(self, settings: MarketSettings, folder: Path) -> None:
@@ -115,14 +115,29 @@ class ReactiveMarket(Problem):
         return (*written, *figures.draw(folder)) if result.details else written
 
     def summary(self, result: Result) -> Mapping[str, Any]:
-        """Extreme voltages of an AC power flow with the final P and Q."""
+        """Extreme voltages of an AC power flow with the final P and Q before shedding; what is shed and what is short.
+
+        reactive_shed_kvarh counts the most of all scenarios; voltage_slack_pu is what no shedding can cure.
+        """
         if result.answers is None:
             return {}
         v_pu = tables.voltages(self, result, result.answers)
-        return {"min_voltage_pu": float(v_pu.min()), "max_voltage_pu": float(v_pu.max())}
+        return {
+            "min_voltage_pu": float(v_pu.min()),
+            "max_voltage_pu": float(v_pu.max()),
+            "reactive_shed_kvarh": self._shed_kvarh(result),
+            "voltage_slack_pu": float(np.max(result.request.info["slack_pu"])) if result.request else None,
+        }
 
     def tables(self, result: Result) -> Sequence[Any]:
-        return tables.render(self, result)
+        shown, shed = tables.render(self, result), self._shed_kvarh(result)
+        return (*shown, f"Reactive load shed by the DSO: {shed:.4g} kvarh") if shed else shown
+
+    def _shed_kvarh(self, result: Result) -> float | None:
+        if result.request is None:
+            return None
+        shed = np.abs(result.request.info["shed_kvar"]).sum(axis=2)  # (T, S)
+        return float(self.axis.dt_h * shed.sum(axis=0).max())
 
     def _lec_data(self, name: str, spot: FloatArray, pv: FloatArray, load: FloatArray, heat: FloatArray) -> LecData:
         lec, tariffs = self.settings.lec[name], self.settings.tariffs

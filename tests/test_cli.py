@@ -140,7 +140,7 @@ def test_a_failed_run_says_so_and_leaves_its_record(command, tiny, capsys):
 def test_several_processes_without_mpi_are_told(command, tiny, capsys, monkeypatch):
     monkeypatch.setenv("PMI_SIZE", "4")
     assert command(tiny, "--out", tiny.parent / "out") == 2
-    assert "mpiexec started 4 processes, but this one finds itself alone" in capsys.readouterr().err
+    assert "the launcher started 4 processes, but this one finds itself alone" in capsys.readouterr().err
     assert not (tiny.parent / "out").exists()
 
 

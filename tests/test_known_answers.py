@@ -270,3 +270,14 @@ def test_relative_residuals_do_not_depend_on_the_unit_of_quantity_or_cost():
     plain = rows(1.0, 1.0)
     assert plain[-1][0] < plain[0][0]
     assert np.array(rows(1000.0, 64.0)) == pytest.approx(np.array(plain), rel=1e-6)
+
+
+def test_interrupted_run_keeps_what_it_has():
+    blocks, market, coupling = exchange()
+    rounds_left = iter([False, False, True])
+    result = run(
+        blocks, market, ADMM(0.1), coupling=coupling, stop=[Residual(1e-9, 1e-9)], limits=Limits(50),
+        interrupted=lambda: next(rounds_left),
+    )  # fmt: skip
+    assert result.status == RunStatus.INTERRUPTED
+    assert len(result.rows) == 3

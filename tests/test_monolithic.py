@@ -66,7 +66,9 @@ def test_the_neutral_bound_is_the_certificates(pair: tuple[ReactiveMarket, Resul
     assert certificate_of(result).neutral_bound == pytest.approx(best.neutral, abs=1e-3)
 
 
-def test_no_proven_bound_lies_above_the_optimum(pair: tuple[ReactiveMarket, Result, Reference]) -> None:
+def test_bound_of_the_linearised_model_is_close_below_the_optimum(
+    pair: tuple[ReactiveMarket, Result, Reference],
+) -> None:
     _, result, best = pair
     lower = certificate_of(result).lower_bound
     assert lower is not None

@@ -12,7 +12,7 @@ from decomp.layout import Answers, Signals
 from decomp.messages import FloatArray, QuadraticModel, Request
 from decomp.quadratic_program import NoSolution
 from decomp.rules.base import Candidate, Setup, State
-from decomp.rules.master import Columns, coordinator_value, solve_master, split_price
+from decomp.rules.master import Columns, MasterPoint, coordinator_value, solve_master, split_price
 from decomp.rules.restricted import choose
 from decomp.rules.with_model import ModelRule, ModelState
 
@@ -105,7 +105,8 @@ class Bundle(ModelRule):
         state = self._step(k, state, model, answers)
         center = _stacked(setup, state.center_price, state.center_w)
         d_center = state.center_blocks + _network(setup, model, state.center_price)
-        points, trials = [], []
+        points: list[MasterPoint] = []
+        trials: list[Trial] = []
         for factor in FACTORS[: 1 + self.speculative]:
             try:
                 point = solve_master(layout, model, setup.box, columns, center, factor * state.tau)
