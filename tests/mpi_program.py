@@ -1,6 +1,6 @@
 """A small run for real mpiexec: ten units of uneven size at three nodes, two of them with scenarios.
 
-Usage: mpi_program.py FOLDER [raise-in-block | raise-on-rank | cannot-build]
+Usage: mpi_program.py FOLDER [raise-in-block | exit-in-block | raise-on-rank | cannot-build]
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class Raises(QuadraticBlock):
     def solve(self, signal):
         if signal.id == 3 and trouble == "raise-in-block":
             raise ZeroDivisionError("a community without heat")
+        if signal.id == 3 and trouble == "exit-in-block":
+            sys.exit("no licence")
         if signal.id == 3 and trouble == "raise-on-rank":
             raise KeyboardInterrupt  # not an Exception: nothing in the engine may catch it
         return super().solve(signal)

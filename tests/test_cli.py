@@ -37,7 +37,7 @@ def command():
 @pytest.fixture(autouse=True)
 def clean_logging(monkeypatch):
     monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
-    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
+    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -235,3 +235,9 @@ def test_the_clock_is_enough_within_a_day_and_not_beyond():
     table(row(worst_at="bus 7, 2021-04-14T17:00+02:00", unit_prices=(UnitPrice("LEC1", hours[3], 0.5),)))
     assert "bus 7, 17:00" in stream.getvalue()
     assert "0.5 at bus2@04:00" in stream.getvalue()
+
+
+def test_folder_below_a_file_is_refused_before_the_run(command, tiny, tmp_path, capsys):
+    (tmp_path / "file").write_text("here")
+    assert command(tiny, "--out", tmp_path / "file" / "below") == 2
+    assert "is a file; give a folder" in capsys.readouterr().err

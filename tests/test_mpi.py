@@ -72,3 +72,9 @@ def test_block_that_cannot_be_built_is_named(tmp_path):
     done = mpiexec(3, HERE / "mpi_program.py", tmp_path, "cannot-build")
     assert done.returncode == 1
     assert "block u7/0: its boiler is larger than its heat load" in done.stdout
+
+
+def test_block_that_exits_is_a_failed_block_and_nobody_waits(tmp_path):
+    done = mpiexec(3, HERE / "mpi_program.py", tmp_path, "exit-in-block")
+    assert done.returncode == 1
+    assert "block u5/0: SystemExit: no licence" in done.stdout
