@@ -66,7 +66,7 @@ def test_the_neutral_bound_is_the_certificates(pair: tuple[ReactiveMarket, Resul
     assert certificate_of(result).neutral_bound == pytest.approx(best.neutral, abs=1e-3)
 
 
-def test_bound_of_the_linearised_model_is_close_below_the_optimum(
+def test_bound_of_the_linearised_model_is_close_to_the_optimum(
     pair: tuple[ReactiveMarket, Result, Reference],
 ) -> None:
     _, result, best = pair
