@@ -16,7 +16,8 @@ from threadpoolctl import threadpool_limits
 
 from decomp.errors import BlockError, TatonnementError
 from decomp.layout import Answers, Layout, Signals
-from decomp.messages import FloatArray, IntArray, Key, Response, Signal, Status
+from decomp.messages import FloatArray, Key, Response, Signal, Status
+from decomp.packing import Parcel, Share, unpack
 from decomp.ranks import Ranks
 from decomp.subproblem import Subproblem
 
@@ -43,8 +44,8 @@ class Fleet:
         self._texts: dict[str, str] = {}
         self.block_solves = 0
         self.solver_time_s = 0.0
-        sizes, reports = np.diff(layout.start), np.diff(layout.report_start)
-        self._plain_row, self._slopes = sizes + reports + 5, sizes**2
+        self._shares = [Share(layout, own) for own in self.owned]
+        self._sizes, self._reports = np.diff(layout.start).tolist(), np.diff(layout.report_start).tolist()
         self._limits = threadpool_limits(1)
 
     def __enter__(self) -> Fleet:
@@ -92,42 +93,16 @@ class Fleet:
         return {key: series for part in found for key, series in part.items()}
 
     def _ask(self, op: int, columns: FloatArray, flags: int, question: int) -> Answers:
-        layout = self.layout
-        parts = [np.concatenate([_cut(columns, layout, int(b)) for b in own] or [np.zeros(0)]) for own in self.owned]
-        gathered = self._do_ask(op, parts, flags, question)
+        gathered = self._do_ask(op, [share.question(columns) for share in self._shares], flags, question)
         assert gathered is not None
-        length = self._row(flags)
-        rows: list[FloatArray] = [np.zeros(0)] * len(layout.keys)
-        for own, flat in zip(self.owned, gathered, strict=True):
-            for b, row in zip(own, np.split(flat, np.cumsum(length[own])[:-1]) if len(own) else [], strict=True):
-                rows[b] = row
-        self.block_solves += len(layout.keys)
-        answers = self._unpack(rows, question, bool(flags & 32))
+        sensitivity = bool(flags & 32)
+        parcels = [Parcel(share, sensitivity, flat) for share, flat in zip(self._shares, gathered, strict=True)]
+        answers = unpack(self.layout, parcels, question)
+        self.block_solves += len(self.layout.keys)
         self.solver_time_s += max(float(answers.solve_time[own].sum()) for own in self.owned)
         if op == SOLVE:
             self._raise_failures(answers.status)
         return answers
-
-    def _unpack(self, rows: list[FloatArray], question: int, sensitivity: bool) -> Answers:
-        layout = self.layout
-        sizes, reports = np.diff(layout.start), np.diff(layout.report_start)
-        tails = [row[n + m : n + m + 5] for row, n, m in zip(rows, sizes, reports, strict=True)]
-        tail = np.stack(tails) if tails else np.zeros((0, 5))
-        nothing = [np.zeros(0)]
-        return Answers(
-            layout=layout,
-            y=np.concatenate([row[:n] for row, n in zip(rows, sizes, strict=True)] or nothing),
-            report=np.concatenate([row[n : n + m] for row, n, m in zip(rows, sizes, reports, strict=True)] or nothing),
-            cost=tail[:, 0],
-            bound=tail[:, 1],
-            status=tail[:, 2].astype(np.int64),
-            revised=tail[:, 3] > 0,
-            solve_time=tail[:, 4],
-            sensitivity=tuple(row[n + m + 5 :].reshape(n, n) for row, n, m in zip(rows, sizes, reports, strict=True))
-            if sensitivity
-            else None,
-            signal_id=question,
-        )
 
     def _raise_failures(self, status: np.ndarray | None = None) -> None:
         if status is not None and np.all(status <= Status.FEASIBLE):
@@ -177,23 +152,20 @@ class Fleet:
         return self.ranks.gather_objects(abilities) or []
 
     def _do_ask(self, op: int, parts: list[FloatArray] | None, flags: int, question: int) -> list[FloatArray] | None:
-        sizes = np.diff(self.layout.start)[self._mine]
         n_columns = 1 if op == EVALUATE else 1 + 2 * bool(flags & 1) + bool(flags & 2)
-        flat = self.ranks.scatter(parts, int(sizes.sum()) * n_columns)
+        share, sensitivity = self._shares[self.ranks.rank], bool(flags & 32)
+        columns = self.ranks.scatter(parts, len(share.entries) * n_columns).reshape(n_columns, -1)
         self._texts = {}
-        rows, at = [], 0
-        for b, n in zip(self._mine, sizes, strict=True):
-            columns = flat[at : at + n * n_columns].reshape(n_columns, n)
-            at += n * n_columns
-            before = self._blocks[int(b)].save() if flags & 16 else None
-            response = self._one(int(b), op, columns, flags, question)
+        parcel, at = Parcel(share, sensitivity), share.start.tolist()
+        for i, b in enumerate(self._mine.tolist()):
+            before = self._blocks[b].save() if flags & 16 else None
+            response = self._one(b, op, columns[:, at[i] : at[i + 1]], flags, question)
             if before is not None:
-                self._blocks[int(b)].load(before)
+                self._blocks[b].load(before)
             if flags & 8:
-                self._last[int(b)] = response
-            rows.append(self._pack(int(b), response, flags))
-        mine = np.concatenate(rows) if rows else np.zeros(0)
-        return self.ranks.gather(mine, [int(self._row(flags)[own].sum()) for own in self.owned])
+                self._last[b] = response
+            parcel.put(i, response)
+        return self.ranks.gather(parcel.flat, [s.length(sensitivity) for s in self._shares])
 
     def _one(self, b: int, op: int, columns: FloatArray, flags: int, question: int) -> Response:
         key, block, began = self.layout.keys[b], self._blocks[b], time.perf_counter()
@@ -216,7 +188,7 @@ class Fleet:
     def _trouble(self, b: int, response: Response) -> str:
         if not response.status.has_point:
             return response.message or response.status.name.lower()
-        n, m = np.diff(self.layout.start)[b], np.diff(self.layout.report_start)[b]
+        n, m = self._sizes[b], self._reports[b]
         if np.shape(response.y) != (n,):
             raise TatonnementError(f"answered with y of shape {np.shape(response.y)}, its coupling has {n} entries")
         if np.shape(response.report) != (m,):
@@ -224,25 +196,6 @@ class Fleet:
         if not (np.all(np.isfinite(response.y)) and np.isfinite(response.cost)):
             raise TatonnementError("answered with a value that is not finite")
         return ""
-
-    def _row(self, flags: int) -> IntArray:
-        """(B,) length of each block's answer on its way."""
-        return self._plain_row + (self._slopes if flags & 32 else 0)
-
-    def _pack(self, b: int, response: Response, flags: int) -> FloatArray:
-        n, m = int(np.diff(self.layout.start)[b]), int(np.diff(self.layout.report_start)[b])
-        row = np.full(self._row(flags)[b], np.nan)
-        row[n + m + 2] = response.status
-        row[n + m + 3], row[n + m + 4] = response.revised, response.solve_time
-        if response.status.has_point:
-            row[:n], row[n : n + m] = response.y, response.report
-            row[n + m] = response.cost
-            row[n + m + 1] = np.nan if response.bound is None else response.bound
-            if flags & 32 and response.sensitivity is not None:
-                row[n + m + 5 :] = response.sensitivity.ravel()
-        else:
-            row[n + m] = np.inf
-        return row
 
     def _do_detail(self) -> list[dict[Key, Mapping[str, FloatArray]]] | None:
         return self.ranks.gather_objects({self.layout.keys[b]: self._series(b, r) for b, r in self._last.items()})
@@ -253,10 +206,6 @@ class Fleet:
         except (Exception, SystemExit) as error:  # a finished run is not lost for a table
             log.warning("block %s has no detail: %s: %s", self.layout.keys[b], type(error).__name__, error)
             return {}
-
-
-def _cut(columns: FloatArray, layout: Layout, b: int) -> FloatArray:
-    return columns[:, layout.start[b] : layout.start[b + 1]].ravel()
 
 
 def _timed(response: Response, seconds: float) -> Response:

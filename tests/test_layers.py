@@ -24,6 +24,7 @@ LAYERS = (
         "problem",
         "start",
         "quadratic_program",
+        "packing",
     },
     {"rules", "stopping", "certificate", "ranks", "fleet", "recorder"},
     {"engine"},
