@@ -23,7 +23,7 @@ from decomp.coordinator import Coordinator, Reports
 from decomp.errors import CoordinatorError, InputError
 from decomp.messages import BoolArray, Check, FloatArray, IntArray, Key, Query, Request
 from problems.dso_hour import DsoHour
-from problems.dso_inputs import scenarios_of, wrong_arrays, wrong_units
+from problems.dso_inputs import PROBABILITY_TOLERANCE, places, scenarios_of, wrong_arrays, wrong_units
 from problems.network.feeder import Network
 from problems.network.hour import NoFlowError, exceedance
 from problems.network.power_flow import solve
@@ -51,6 +51,9 @@ class DsoSettings(BaseModel):
     margin_pu     requests are for limits tightened by this much, so that offers that come near a request from one side
                   end inside the limits; costs, checks and bounds are of the limits themselves
     price_floor   least reference price for the step functions, SEK/kWh (spot prices may be zero or negative)
+    secure_share  the voltages keep their limits in scenarios of this probability. Which ones are left out is decided
+                  once, by power flows of the initial schedules: the largest violation first, as long as the share
+                  allows; every bound is for that choice
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,6 +65,7 @@ class DsoSettings(BaseModel):
     voltage_tolerance_pu: Positive = 1e-6
     margin_pu: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     price_floor: Positive = 0.01
+    secure_share: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class DSO(Coordinator):
@@ -71,15 +75,17 @@ class DSO(Coordinator):
     pcc              unit -> bus name; units at one bus share its node
     probabilities    of every block; the scenario label s of the DSO is made of all units' blocks s, and a unit with a
                      single scenario takes part in all of them
-    p_load_kw, q_load_kvar  (T, n_bus) loads other than the communities' own
+    p_load_kw, q_load_kvar  (T, n_bus) loads other than the communities' own, or (T, S, n_bus) by scenario
     times, dt_h      names of the steps, length of a step
     neutral_price    (T,) c^Q, SEK/kvarh
     reference_price  (T,) lambda_e, SEK/kWh
     box              unit -> (lo, hi), each (T,) kvar: change of injection from any schedule to any other
-    injection        unit -> (lo, hi), each (T,) kvar: the least and greatest net injection at its PCC; with the initial
-                     injection that a unit reports it narrows the box to what the unit can still do. None: not known
+    injection        block -> (lo, hi), each (T,) kvar: the least and greatest net injection at its PCC; with the
+                     initial injection that it reports it narrows the box to what it can still do. None: not known
+    bundles          block -> the scenarios it stands for, in the order of its reports; None: every block for itself
     A block reports (2T,): net active import in kW of every step, then injected reactive power in kvar of its initial
-    schedule. Raises InputError with every mistake.
+    schedule; with secure_share < 1 also (3T,) the initial schedule's net active import. A bundle reports that for each
+    of its scenarios, one after the other. Raises InputError with every mistake.
     """
 
     abilities = frozenset({"model"})
@@ -98,7 +104,8 @@ class DSO(Coordinator):
         neutral_price: FloatArray,
         reference_price: FloatArray,
         box: Mapping[str, tuple[FloatArray, FloatArray]],
-        injection: Mapping[str, tuple[FloatArray, FloatArray]] | None = None,
+        injection: Mapping[Key, tuple[FloatArray, FloatArray]] | None = None,
+        bundles: Mapping[Key, Sequence[Key]] | None = None,
     ) -> None:
         self.network, self.settings = network, settings
         margin = settings.margin_pu
@@ -107,18 +114,22 @@ class DSO(Coordinator):
         self.p_load_kw, self.q_load_kvar = np.asarray(p_load_kw, float), np.asarray(q_load_kvar, float)
         self.neutral_price = np.asarray(neutral_price, float)
         steps, n = len(self.times), len(network.buses)
+        count = max((sum(key.unit == u for key in probabilities) for u in pcc), default=1)
+        loads = {
+            name: (load, (steps, n) if load.ndim < 3 else (steps, count, n))
+            for name, load in (("p_load_kw", self.p_load_kw), ("q_load_kvar", self.q_load_kvar))
+        }
         shapes: dict[str, tuple[object, tuple[int, ...]]] = {
-            "p_load_kw": (p_load_kw, (steps, n)),
-            "q_load_kvar": (q_load_kvar, (steps, n)),
+            **loads,
             "neutral_price": (neutral_price, (steps,)),
             "reference_price": (reference_price, (steps,)),
         }
         shapes |= {f"box.{u}.{i}": (side, (steps,)) for u in box for i, side in zip(("lo", "hi"), box[u], strict=True)}
         injection = dict(injection or {})
         shapes |= {
-            f"injection.{u}.{i}": (side, (steps,))
-            for u in injection
-            for i, side in zip(("lo", "hi"), injection[u], strict=True)
+            f"injection.{key}.{i}": (side, (steps,))
+            for key in injection
+            for i, side in zip(("lo", "hi"), injection[key], strict=True)
         }
         mistakes = wrong_arrays(shapes) + wrong_units(network, pcc, probabilities, box)
         if mistakes:
@@ -141,7 +152,9 @@ class DSO(Coordinator):
             hi[:, column] += box[u][1]
         self.box = (lo.ravel(), hi.ravel())
         free = (np.full(steps, -np.inf), np.full(steps, np.inf))
-        self._injection = [np.stack(injection.get(u, free)) for u in self.units]
+        self._injection = np.array([[injection.get(key, free) for key in keys] for keys in self._keys])  # (S, U, 2, T)
+        self._place = places(self._keys, bundles)
+        self._chosen: tuple[bytes, BoolArray] | None = None  # the last choice and what it was made from
 
     def parts(self) -> tuple[IntArray, ...]:
         count = len(self.pcc_bus)
@@ -153,7 +166,8 @@ class DSO(Coordinator):
     def voltages(self, Z: FloatArray, reports: Reports) -> FloatArray:
         """(T, S, n_bus) voltage magnitudes at Z (all rows), by one batched flow. Raises CoordinatorError."""
         steps, count, base = len(self.times), len(self.scenarios), self.network.base_kva
-        per_step = [self._injections(t, reports) for t in range(steps)]
+        told = self._told(reports)
+        per_step = [self._injections(t, told) for t in range(steps)]
         p, q = (np.concatenate([step[i] for step in per_step]) for i in (0, 1))
         q[:, self.pcc_bus] += np.repeat(Z.reshape(steps, -1), count, axis=0)
         flow = solve(self.network, p / base, q / base)
@@ -161,12 +175,48 @@ class DSO(Coordinator):
             raise self._no_flow(int(bad) // count, int(bad) % count, flow.reason[bad])
         return flow.v_pu.reshape(steps, count, -1)
 
+    def secure(self, reports: Reports) -> BoolArray:
+        """(S,) the scenarios whose voltage limits count. Raises CoordinatorError.
+
+        Without secure_share all of them; else those left out have the largest exceedance, over buses and steps, with
+        the initial schedules that the blocks report: the same in every round.
+        """
+        if self.settings.secure_share >= 1:
+            return np.ones(len(self.scenarios), bool)
+        return self._secure(self._told(reports))
+
+    def _secure(self, told: FloatArray) -> BoolArray:
+        steps, count = len(self.times), len(self.scenarios)
+        if self.settings.secure_share >= 1:
+            return np.ones(count, bool)
+        first = np.concatenate([told[:, :, 2 * steps :], told[:, :, steps : 2 * steps]], axis=2)
+        made_from = first.tobytes()
+        if self._chosen is None or self._chosen[0] != made_from:
+            per_step = [self._injections(t, first) for t in range(steps)]
+            p, q = (np.concatenate([step[i] for step in per_step]) / self.network.base_kva for i in (0, 1))
+            flow = solve(self.network, p, q)
+            worst = np.where(flow.converged, exceedance(self.network, flow.v_pu), np.inf)
+            self._chosen = made_from, self._kept(worst.reshape(steps, count).max(axis=0))
+        return self._chosen[1]
+
+    def _kept(self, worst: FloatArray) -> BoolArray:
+        """(S,) False for the largest violations, until the next would leave less than secure_share."""
+        kept, left = np.ones(len(worst), bool), 1.0 - self.settings.secure_share
+        for s in np.argsort(-worst, kind="stable"):
+            if worst[s] <= self.settings.voltage_tolerance_pu or self.prob[s] > left + PROBABILITY_TOLERANCE:
+                break
+            kept[s] = False
+            left -= self.prob[s]
+        return kept
+
     def check(self, part: int, Z: FloatArray, reports: Reports) -> Check:
         """A load flow at Z; no shedding."""
         with self._named(part):
-            v_pu = self._hour(part, reports).flow(Z).v_pu
+            hour = self._hour(part, reports)
+            v_pu = hour.flow(Z).v_pu
         inside = np.minimum(v_pu - self.network.v_min_pu, self.network.v_max_pu - v_pu)
         inside[:, self.network.slack] = np.inf  # its voltage is given
+        inside[~hour.secure] = np.inf
         s, bus = np.unravel_index(int(inside.argmin()), inside.shape)
         where = f"bus {self.network.buses[bus]}, {self.times[part]}" + self._scenario(int(s))
         margin = float(inside[s, bus])
@@ -181,7 +231,7 @@ class DSO(Coordinator):
         with self._named(part):
             hour = self._hour(part, reports)
             flow = hour.flow(query.center)
-            violated = bool(exceedance(self.network, flow.v_pu).max() > self.settings.voltage_tolerance_pu)
+            violated = bool(hour.exceedance(flow.v_pu).max() > self.settings.voltage_tolerance_pu)
             if not violated and warm is None:
                 request = hour.affine(query.center, flow)
             elif self.settings.requirement == "held":
@@ -227,13 +277,15 @@ class DSO(Coordinator):
 
     def _hour(self, t: int, reports: Reports) -> DsoHour:
         settings, rows = self.settings, self.parts()[t]
-        p_kw, q_kvar = self._injections(t, reports)
-        least, most = self._reachable(t, reports)
+        told = self._told(reports)
+        p_kw, q_kvar = self._injections(t, told)
+        least, most = self._reachable(t, told)
         return DsoHour(
             network=self.network,
             p_kw=p_kw,
             q_kvar=q_kvar,
-            q_load_kvar=self.q_load_kvar[t],
+            q_load_kvar=np.broadcast_to(self.q_load_kvar[t], q_kvar.shape),
+            secure=self._secure(told),
             prob=self.prob,
             pcc_bus=self.pcc_bus,
             lo=np.minimum(np.maximum(self.box[0][rows], least), 0.0),
@@ -246,28 +298,36 @@ class DSO(Coordinator):
             tolerance_pu=settings.voltage_tolerance_pu,
         )
 
-    def _reachable(self, t: int, reports: Reports) -> tuple[FloatArray, FloatArray]:
+    def _told(self, reports: Reports) -> FloatArray:
+        """(S, U, 2T or 3T) what was reported of every unit in every scenario."""
+        width = (2 if self.settings.secure_share >= 1 else 3) * len(self.times)
+        told = np.empty((len(self.scenarios), len(self.units), width))
+        for s, row in enumerate(self._place):
+            for u, (key, i, of) in enumerate(row):
+                report = reports.get(key)
+                if report is None or len(report) != of * width:
+                    got = "nothing" if report is None else f"{len(report)} figures"
+                    need = f"{of * width}: net active import in kW, then injected kvar, of every step"
+                    raise CoordinatorError(f"block {key} reported {got}; the DSO's load flow needs {need}")
+                told[s, u] = report[i * width : (i + 1) * width]
+        return told
+
+    def _reachable(self, t: int, told: FloatArray) -> tuple[FloatArray, FloatArray]:
         """(B,), (B,): the change of injection that the units at each PCC can still make, in every scenario."""
-        count, steps = len(self.pcc_bus), len(self.times)
-        sides = np.zeros((len(self.scenarios), 2, count))
-        for s, keys in enumerate(self._keys):
-            for u, (key, bus) in enumerate(zip(keys, self.unit_bus, strict=True)):
-                sides[s, :, np.searchsorted(self.pcc_bus, bus)] += self._injection[u][:, t] - reports[key][steps + t]
+        sides = np.zeros((len(self.scenarios), 2, len(self.pcc_bus)))
+        for u, bus in enumerate(self.unit_bus):
+            first = told[:, u, None, len(self.times) + t]
+            sides[:, :, np.searchsorted(self.pcc_bus, bus)] += self._injection[:, u, :, t] - first
         return sides[:, 0].max(axis=0), sides[:, 1].min(axis=0)
 
-    def _injections(self, t: int, reports: Reports) -> tuple[FloatArray, FloatArray]:
+    def _injections(self, t: int, told: FloatArray) -> tuple[FloatArray, FloatArray]:
         """(S, n) kW and kvar injected at step t: minus the loads, minus the units' import, plus their first Q."""
-        steps, S = len(self.times), len(self.scenarios)
-        p, q = np.tile(-self.p_load_kw[t], (S, 1)), np.tile(-self.q_load_kvar[t], (S, 1))
-        for s, keys in enumerate(self._keys):
-            for key, bus in zip(keys, self.unit_bus, strict=True):
-                report = reports.get(key)
-                if report is None or len(report) != 2 * steps:
-                    got = "nothing" if report is None else f"{len(report)} figures"
-                    need = f"{2 * steps}: net active import in kW, then injected kvar, of every step"
-                    raise CoordinatorError(f"block {key} reported {got}; the DSO's load flow needs {need}")
-                p[s, bus] -= report[t]
-                q[s, bus] += report[steps + t]
+        shape = (len(self.scenarios), len(self.network.buses))
+        p = np.broadcast_to(-self.p_load_kw[t], shape).copy()
+        q = np.broadcast_to(-self.q_load_kvar[t], shape).copy()
+        for u, bus in enumerate(self.unit_bus):
+            p[:, bus] -= told[:, u, t]
+            q[:, bus] += told[:, u, len(self.times) + t]
         return p, q
 
     @contextmanager

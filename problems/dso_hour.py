@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from decomp.messages import FloatArray, IntArray, Query, Request
+from decomp.messages import BoolArray, FloatArray, IntArray, Query, Request
 from problems.network import hour, opf
 from problems.network.feeder import Network
 from problems.network.hour import Controls, HourProblem
@@ -22,7 +22,8 @@ class DsoHour:
     """One time step.
 
     p_kw, q_kvar  (S, n) injections with the communities' initial schedules, before Z and shedding
-    q_load_kvar   (n,) reactive loads that may be shed, of either sign
+    q_load_kvar   (S, n) reactive loads that may be shed, of either sign
+    secure        (S,) scenarios whose limits count; the others have none, and keep their share of the cost
     prob (S,); pcc_bus (B,) numbers; lo, hi (B,) kvar; dt_h
     neutral_price c^Q; reference_price, both per kvarh; shed_cost per kvarh; slack_cost per pu h
     tolerance_pu  exceedance that counts as none
@@ -32,6 +33,7 @@ class DsoHour:
     p_kw: FloatArray
     q_kvar: FloatArray
     q_load_kvar: FloatArray
+    secure: BoolArray
     prob: FloatArray
     pcc_bus: IntArray
     lo: FloatArray
@@ -52,13 +54,17 @@ class DsoHour:
             raise hour.NoFlowError(int(s), flow.reason[s])
         return flow
 
+    def exceedance(self, v_pu: FloatArray) -> FloatArray:
+        """(S,) how far the worst voltage of each scenario is outside its limits; 0 where they do not count."""
+        return np.where(self.secure, hour.exceedance(self.network, v_pu), 0.0)
+
     def at(self, Z: FloatArray, mu: FloatArray | None = None) -> Request:
         """g at Z: least shedding, and slack where that is not enough.
 
         mu (S, n) per pu h replaces the multipliers that are reported: those of the choice of Z, which is not made here.
         """
         flow = self.flow(Z)
-        if hour.exceedance(self.network, flow.v_pu).max() <= hour.FEASIBLE_PU and mu is None:
+        if self.exceedance(flow.v_pu).max() <= hour.FEASIBLE_PU and mu is None:
             return self.affine(Z, flow)
         request, _ = self._answered(self._fixed(Z), Z)
         if mu is None:
@@ -107,7 +113,7 @@ class DsoHour:
         if before is not None and not solution.feasible:
             return self.equal_signals(None)
         up, down = solution.u[: len(kept)], solution.u[len(kept) : 2 * len(kept)]
-        return up - down, solution.mu / self.dt_h, solution.settled
+        return up - down, self._all(solution.mu / self.dt_h), solution.settled
 
     def with_model(self, query: Query, request: Request) -> Request:
         """Add the bound of min g + <price, Z> and the model of g, both linearised at the offers and their shedding.
@@ -132,17 +138,18 @@ class DsoHour:
         problem = self._problem(at_pcc)
         solution = self._solve(problem, start)
         controls, Z = problem.controls, solution.u[: len(start)].copy()
-        shed = np.zeros((len(self.prob), len(self.network.buses)))
+        shed = np.zeros((len(problem.prob), len(self.network.buses)))
         sheds = np.flatnonzero(controls.reserve)
         np.add.at(shed, (controls.scenario[sheds], controls.bus[sheds]), (controls.effect * solution.u)[sheds])
         cost = -self.neutral_price * self.dt_h * Z.sum() + float(controls.linear[sheds] @ solution.u[sheds])
-        cost += problem.slack_cost * float(self.prob @ solution.slack)
+        cost += problem.slack_cost * float(problem.prob @ solution.slack)
+        v_pu = np.abs(solution.v)
         info = {
-            "v_pu": np.abs(solution.v),
-            "mu": solution.mu / self.dt_h,
+            "v_pu": v_pu if self.secure.all() else self._all(v_pu, self.flow(Z).v_pu),
+            "mu": self._all(solution.mu / self.dt_h),
             "nodal_price": self.neutral_price + solution.pull.sum(axis=0) / self.dt_h,
-            "shed_kvar": shed,
-            "slack_pu": solution.slack,
+            "shed_kvar": self._all(shed),
+            "slack_pu": self._all(solution.slack),
             "requirement": Z,
         }
         feasible = bool(solution.slack.max() <= self.tolerance_pu)
@@ -156,25 +163,33 @@ class DsoHour:
         """(B,) kvar, how far a PCC can go."""
         return np.maximum(np.maximum(np.abs(self.lo), np.abs(self.hi)), 1.0)
 
+    def _all(self, of_secure: FloatArray, others: FloatArray | None = None) -> FloatArray:
+        """Figures of the scenarios whose limits count, with those of `others` (S, ...) or 0 for the rest."""
+        if self.secure.all():
+            return of_secure
+        full = np.zeros((len(self.prob), *of_secure.shape[1:])) if others is None else others.copy()
+        full[self.secure] = of_secure
+        return full
+
     def _problem(self, at_pcc: Controls) -> HourProblem:
         """The given controls first, then shedding at every bus with a reactive load, scenario by scenario."""
-        load, S = self.q_load_kvar, len(self.prob)
-        loaded = np.flatnonzero((load != 0) & (np.arange(len(load)) != self.network.slack))
-        bus, scenario = np.tile(loaded, S), np.repeat(np.arange(S), len(loaded))
+        p_kw, q_kvar, prob = self.p_kw[self.secure], self.q_kvar[self.secure], self.prob[self.secure]
+        load = self.q_load_kvar[self.secure]
+        scenario, bus = np.nonzero((load != 0) & (np.arange(load.shape[1]) != self.network.slack))
         zero = np.zeros(len(bus))
         shed = Controls(
             bus=bus,
             scenario=scenario,
-            effect=np.sign(load[bus]),
-            linear=self.dt_h * self.shed_cost * self.prob[scenario],
+            effect=np.sign(load[scenario, bus]),
+            linear=self.dt_h * self.shed_cost * prob[scenario],
             quad=zero,
             center=zero,
             lo=zero,
-            hi=np.abs(load[bus]),
+            hi=np.abs(load[scenario, bus]),
             reserve=np.ones(len(bus), bool),
         )
         slack_cost = self.dt_h * self.slack_cost
-        return HourProblem(self.network, self.p_kw, self.q_kvar, self.prob, at_pcc.joined(shed), slack_cost)
+        return HourProblem(self.network, p_kw, q_kvar, prob, at_pcc.joined(shed), slack_cost)
 
     def _solve(self, problem: HourProblem, Z: FloatArray) -> HourSolution:
         start = np.zeros(len(problem.controls.bus))

@@ -1,7 +1,7 @@
 """The reactive-power market of a distribution system: communities (LECs) that schedule, a DSO that keeps voltages.
 
 One case file describes it: [time], [series], [tariffs], [network], [network_load], [[added_load]], [dso],
-[solver], [lec.NAME].
+[solver], [scenarios], [lec.NAME].
 Paper 1, sections II and III.
 """
 
@@ -22,9 +22,10 @@ from decomp.problem import Problem
 from decomp.subproblem import Subproblem
 from problems import figures, tables
 from problems.dso import DSO
-from problems.lec.community import LocalEnergyCommunity, coupling, q_capability_kvar, q_injection_kvar
+from problems.lec.community import LocalEnergyCommunity, committed_change_kvar, coupling, q_injection_kvar
 from problems.lec.data import LecData
 from problems.market_data import SERIES, Collector, misplaced, read_peaks, reading, table_of
+from problems.market_scenarios import market_scenarios
 from problems.market_settings import MarketSettings
 from problems.network.feeder import read_network
 from problems.time_series import TimeAxis
@@ -41,7 +42,8 @@ class ReactiveMarket(Problem):
 
     axis     the time axis
     network  the feeder
-    data     LecData by name of the community
+    data     LecData by name of the community, with the series as given: the means where they are uncertain
+    scenarios  what the series may be; one scenario, "0", without a table [scenarios]
     """
 
     Settings: ClassVar[type[BaseModel]] = MarketSettings
@@ -66,13 +68,15 @@ class ReactiveMarket(Problem):
             found.mistakes += misplaced(network, self.axis, buses, settings.added_load, settings.network_load, peaks)
         if spot is None or pv is None or load is None or heat is None or network is None or peaks is None:
             raise InputError(found.mistakes)
-        data = {name: found.of(self._lec_data, name, spot, pv, load, heat) for name in sorted(settings.lec)}
-        if found.mistakes:
+        series = {"spot": spot, "pv": pv, "load": load, "heat": heat}
+        data = {name: found.of(self._lec_data, name, **series) for name in sorted(settings.lec)}
+        scenarios = found.of(market_scenarios, settings.scenarios, self.axis, folder, series)
+        if found.mistakes or scenarios is None:
             raise InputError(found.mistakes)
-        self.network = network
+        self.network, self.scenarios = network, scenarios
         self.data = {name: lec for name, lec in data.items() if lec is not None}
         self.pcc = {name: lec.bus for name, lec in sorted(settings.lec.items())}
-        self.coordinator = self._dso(peaks, load, spot)
+        self.coordinator = self._dso(peaks, spot)
         self.couplings = tuple(self._coupling(name) for name in self.data)
 
     @classmethod
@@ -106,8 +110,17 @@ class ReactiveMarket(Problem):
 
     def subproblem(self, key: Key) -> Subproblem:
         lec, options = self.settings.lec[key.unit], self.settings.solver.block()
-        freeze_p = self.settings.dso.freeze_p
-        return LocalEnergyCommunity(key.unit, lec, self.data[key.unit], freeze_p=freeze_p, settings=options)
+        dso = self.settings.dso
+        told = dso.secure_share < 1
+        return LocalEnergyCommunity(
+            key.unit, lec, self.data_of(key), freeze_p=dso.freeze_p, tells_first_import=told, settings=options
+        )
+
+    def data_of(self, key: Key) -> LecData:
+        """What the community schedules against in one scenario."""
+        if len(self.scenarios) == 1:
+            return self.data[key.unit]
+        return self._lec_data(key.unit, **self.scenarios.of(self.scenarios.names.index(key.scenario)))
 
     def write(self, result: Result, folder: Path) -> Sequence[Path]:
         """voltages.csv, duals.csv, schedule_<unit>.csv and figures/*.png, drawn from the files of the folder."""
@@ -159,44 +172,56 @@ class ReactiveMarket(Problem):
             shed_cost_sek_per_kwh=tariffs.shedding_sek_per_kwh,
         )
 
-    def _dso(self, peaks: Mapping[str, tuple[float, float]], load: FloatArray, spot: FloatArray) -> DSO:
-        p_kw, q_kvar = self._network_loads(peaks, load)
+    def _dso(self, peaks: Mapping[str, tuple[float, float]], spot: FloatArray) -> DSO:
+        p_kw, q_kvar = self._network_loads(peaks)
+        injection = {
+            key: q_injection_kvar(self.settings.lec[key.unit], self.data_of(key))
+            for name in self.data
+            for key in self._probabilities(name)
+        }
         return DSO(
             network=self.network,
             settings=self.settings.dso,
             pcc=self.pcc,
-            probabilities={Key(name): 1.0 for name in self.data},
+            probabilities={key: p for name in self.data for key, p in self._probabilities(name).items()},
             p_load_kw=p_kw,
             q_load_kvar=q_kvar,
             times=self.axis.names,
             dt_h=self.axis.dt_h,
             neutral_price=np.full_like(spot, self.settings.tariffs.reactive_sek_per_kvarh),
             reference_price=spot,
-            box={name: q_capability_kvar(self.settings.lec[name], data) for name, data in self.data.items()},
-            injection={name: q_injection_kvar(self.settings.lec[name], data) for name, data in self.data.items()},
+            box={
+                name: committed_change_kvar(injection[key] for key in self._probabilities(name)) for name in self.data
+            },
+            injection=injection,
         )
 
-    def _network_loads(
-        self, peaks: Mapping[str, tuple[float, float]], load: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """(T, n_bus) active and reactive load of the buses. What the communities draw at their PCCs is not in it."""
+    def _probabilities(self, name: str) -> dict[Key, float]:
+        return {Key(name, s): float(p) for s, p in zip(self.scenarios.names, self.scenarios.prob, strict=True)}
+
+    def _network_loads(self, peaks: Mapping[str, tuple[float, float]]) -> tuple[FloatArray, FloatArray]:
+        """(T, S, n_bus) active and reactive load of the buses; (T, n_bus) where there is one scenario.
+
+        What the communities draw at their PCCs is not in it.
+        """
         own = set(self.pcc.values())
         p_peak = np.array([0.0 if b in own else peaks.get(b, (0.0, 1.0))[0] for b in self.network.buses])
         tan_phi = np.array([_tan_phi(peaks.get(b, (0.0, 1.0))[1]) for b in self.network.buses])
-        p_kw = load[:, None] * p_peak
+        p_kw = self.scenarios.series["load"].T[:, :, None] * p_peak
         q_kvar = p_kw * tan_phi
         for added in self.settings.added_load:
             row = self.axis.index(added.time)
             assert row is not None, "checked with the other mistakes"
             column = self.network.buses.index(added.bus)
-            p_kw[row, column] += added.p_kw
-            q_kvar[row, column] += added.q_kvar
-        return p_kw, q_kvar
+            p_kw[row, :, column] += added.p_kw
+            q_kvar[row, :, column] += added.q_kvar
+        return (p_kw[:, 0], q_kvar[:, 0]) if len(self.scenarios) == 1 else (p_kw, q_kvar)
 
     def _coupling(self, name: str) -> Coupling:
         bus = self.pcc[name]
         nodes = [self.coordinator.nodes.index(f"bus{bus}@{step}") for step in self.axis.names]
-        built = coupling(name, self.settings.lec[name], self.data[name], np.array(nodes), {Key(name): 1.0})
+        told = self.settings.dso.secure_share < 1
+        built = coupling(name, self.data[name], np.array(nodes), self._probabilities(name), tells_first_import=told)
         return replace(built, entries=self.axis.names)
 
 

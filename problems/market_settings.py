@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from decomp.pyomo_block import BlockSettings
 from problems.dso import DsoSettings
 from problems.lec.settings import LecSettings
+from problems.market_scenarios import ScenarioSettings
 from problems.network.feeder import NetworkSettings
 from problems.time_series import SeriesColumn, TimeSettings
 
@@ -115,5 +116,6 @@ class MarketSettings(_Table):
     network_load: NetworkLoadSettings
     added_load: tuple[AddedLoad, ...] = ()
     dso: DsoSettings
+    scenarios: ScenarioSettings | None = None
     solver: SolverSettings
     lec: dict[str, LecSettings] = Field(min_length=1)

@@ -101,7 +101,7 @@ def _schedule(market: ReactiveMarket, result: Result, b: int, key: Key) -> pd.Da
     coupling = next(c for c in market.couplings if c.unit == key.unit)
     price, dq = _final_price(result)[at], result.answers.y[at]
     details = {name: np.asarray(values, float) for name, values in result.details[key].items()}
-    dt_h, spot = market.axis.dt_h, market.data[key.unit].spot_sek_per_kwh
+    dt_h, spot = market.axis.dt_h, market.data_of(key).spot_sek_per_kwh
     cost = np.zeros(len(dq))
     for name in (n.removeprefix("sin_phi_") for n in details if n.startswith("sin_phi_")):
         p = np.abs(details[f"p_{name}_kw"])

@@ -10,7 +10,7 @@ import pytest
 from lec_cases import LEC1, LEC2, NEUTRAL, campus, settings, small, solved
 
 from decomp.messages import BoolArray, FloatArray, Key, Response, Signal, Status
-from problems.lec.community import LocalEnergyCommunity, coupling, q_capability_kvar
+from problems.lec.community import LocalEnergyCommunity, committed_change_kvar, coupling, q_injection_kvar
 
 T14, T17 = 13, 16
 NEED: BoolArray = np.isin(np.arange(24), [T14, T17])
@@ -59,7 +59,7 @@ def test_negative_price_absorbs(block: LocalEnergyCommunity) -> None:
 
 
 def test_offer_stays_within_its_declared_capability(block: LocalEnergyCommunity) -> None:
-    low, high = q_capability_kvar(block.lec, block.data)
+    low, high = committed_change_kvar([q_injection_kvar(block.lec, block.data)])
     for ts in (-5.0, 5.0):
         y = asked(block, ts).y
         assert np.all((y >= low - 1e-6) & (y <= high + 1e-6))
@@ -111,7 +111,7 @@ def test_report_is_the_import_and_the_initial_injection(block: LocalEnergyCommun
     assert response.report.shape == (48,)
     assert response.report[:24] == pytest.approx(found["p_import_kw"], abs=1e-9)
     assert response.report[24:] == pytest.approx(-found["q_import_initial_kvar"], abs=1e-9)
-    given = coupling("LEC", block.lec, block.data, np.arange(24), {Key("LEC"): 1.0})
+    given = coupling("LEC", block.data, np.arange(24), {Key("LEC"): 1.0})
     assert given.report[T14] == "p_import_kw[14:00]"
     assert given.report[24 + T14] == "q_initial_kvar[14:00]"
     assert given.entries[T17] == "dQ[17:00]"

@@ -7,7 +7,7 @@ of the hours in which nothing is needed is c^Q, not 0.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,17 +33,30 @@ class LocalEnergyCommunity(PyomoSubproblem):
 
     y[k]    change of the net reactive injection at the PCC in step k against the initial schedule, kvar
     cost    f = energy, fuel, heat, wear, shedding and opportunity cost less c^Q y0 dt: f - <c^Q, y> is eq. (10)
-    report  (2T,) net active import in kW of every step, then the reactive injection of the initial schedule in kvar
+    report  (2T,) net active import in kW of every step, then the reactive injection of the initial schedule in kvar;
+            where asked for, (3T,): also the net active import of the initial schedule
 
     Arguments
         name      of the community
         lec       its settings
         freeze_p  net active import of a step stays at its initial value while the coordinator has a need there
+        tells_first_import  report the initial schedule's net active import too
         options   of PyomoSubproblem
     """
 
-    def __init__(self, name: str, lec: LecSettings, data: LecData, /, *, freeze_p: bool, **options: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        lec: LecSettings,
+        data: LecData,
+        /,
+        *,
+        freeze_p: bool,
+        tells_first_import: bool = False,
+        **options: Any,
+    ) -> None:
         self.name, self.lec, self.data, self.freeze_p = name, lec, data, freeze_p
+        self.tells_first_import = tells_first_import
         self.initial_price = data.reactive_price_sek_per_kvarh
         self._convex: list[ConvexTerm] = []
         self._labels: tuple[str, ...] = ()
@@ -123,13 +136,23 @@ class LocalEnergyCommunity(PyomoSubproblem):
         message = re.sub(r"\[(\d+)\]", lambda found: f"[{self.data.labels[int(found[1])]}]", response.message)
         if not response.status.has_point:
             return replace(response, message="; ".join([message.replace("'device.", "'"), *self._advice(response)]))
-        return replace(response, message=message, report=np.concatenate([response.report, self.initial.offer]))
+        first = self.initial
+        told = [response.report, first.offer]
+        if self.tells_first_import:
+            told.append(self.value(first.point, "report"))
+        return replace(response, message=message, report=np.concatenate(told))
 
 
 def coupling(
-    name: str, settings: LecSettings, data: LecData, node_rows: IntArray, prob: Mapping[Key, float]
+    name: str,
+    data: LecData,
+    node_rows: IntArray,
+    prob: Mapping[Key, float],
+    *,
+    tells_first_import: bool = False,
 ) -> Coupling:
     """How the community takes part: one entry a step, at the node rows (T,) of its PCC."""
+    first = tuple(f"p_import_initial_kw[{label}]" for label in data.labels) if tells_first_import else ()
     return Coupling(
         unit=name,
         entries=tuple(f"dQ[{label}]" for label in data.labels),
@@ -139,14 +162,9 @@ def coupling(
         report=(
             *(f"p_import_kw[{label}]" for label in data.labels),
             *(f"q_initial_kvar[{label}]" for label in data.labels),
+            *first,
         ),
     )
-
-
-def q_capability_kvar(settings: LecSettings, data: LecData) -> tuple[FloatArray, FloatArray]:
-    """(T,), (T,): least and greatest change of reactive injection, from any schedule to any other."""
-    low, high = q_injection_kvar(settings, data)
-    return low - high, high - low
 
 
 def q_injection_kvar(settings: LecSettings, data: LecData) -> tuple[FloatArray, FloatArray]:
@@ -155,3 +173,12 @@ def q_injection_kvar(settings: LecSettings, data: LecData) -> tuple[FloatArray, 
     low = sum((low for low, _ in limits), np.zeros(data.n))
     high = sum((high for _, high in limits), np.zeros(data.n))
     return low - data.load_q_kvar, high - data.load_q_kvar
+
+
+def committed_change_kvar(injections: Iterable[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, FloatArray]:
+    """(T,), (T,): least and greatest change of injection, from any schedule to any other, possible in all scenarios.
+
+    injections: (least, greatest) of each scenario, as of `q_injection_kvar`.
+    """
+    given = list(injections)
+    return np.max([low - high for low, high in given], axis=0), np.min([high - low for low, high in given], axis=0)
