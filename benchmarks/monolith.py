@@ -18,6 +18,7 @@ from decomp.coordinator import Coordinator
 from decomp.errors import TatonnementError
 from decomp.highs.linear import new_solver
 from decomp.highs.program import Program
+from decomp.layout import Layout
 from decomp.messages import BoolArray, Coupling, FloatArray, Key, QuadraticModel
 from decomp.quadratic_program import solve
 
@@ -76,56 +77,54 @@ class Monolith:
     def of(
         cls, couplings: Sequence[Coupling], programs: Mapping[Key, Program], coordinator: Coordinator | None
     ) -> Monolith:
-        """Columns: every block's x, every unit's ybar, every part's v."""
-        units = sorted(couplings, key=lambda c: c.unit)
-        blocks = [(programs[key], c.prob[key], i) for i, c in enumerate(units) for key in sorted(c.prob)]
-        if any(len(p.terms) for p, _, _ in blocks):
+        """Columns: every block's x, every unit entry's ybar, every part's v."""
+        layout = Layout.of(couplings, 0 if coordinator is None else len(coordinator.nodes))
+        blocks = [(programs[key], float(pi)) for key, pi in zip(layout.keys, layout.prob, strict=True)]
+        if any(len(p.terms) for p, _ in blocks):
             raise TatonnementError("a block with convex terms cannot be put into one model of plain arrays")
-        first = np.concatenate([[0], np.cumsum([len(c.entries) for c in units])]).astype(int)
-        M = int(first[-1])
+        N, M = len(layout.entry), len(layout.node)
         models = [] if coordinator is None else list(coordinator.models)  # type: ignore[attr-defined]
         parts = () if coordinator is None else coordinator.parts()
         sizes = [len(m.q) for m in models]
-        n_x = sum(len(p.cost) for p, _, _ in blocks)
+        n_x = sum(len(p.cost) for p, _ in blocks)
         n_v = sum(sizes)
 
-        own = sparse.block_diag([p.A for p, _, _ in blocks], format="csr")
-        offers = sparse.block_diag([p.coupling for p, _, _ in blocks], format="csr")
-        agree = sparse.vstack([_rows(first[i], first[i + 1], M) for _, _, i in blocks], format="csr")
+        own = sparse.block_diag([p.A for p, _ in blocks], format="csr")
+        offers = sparse.block_diag([p.coupling for p, _ in blocks], format="csr")
+        agree = sparse.csr_matrix((np.ones(N), (np.arange(N), layout.entry)), (N, M))
         network = sparse.block_diag([m.A for m in models], format="csr") if models else sparse.csr_matrix((0, 0))
         n = 0 if coordinator is None else len(coordinator.nodes)
         v_first = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
         z = np.zeros(n, int)
         for rows, model, at in zip(parts, models, v_first[:-1], strict=True):
             z[rows] = at + model.z_cols
-        node = np.concatenate([c.node for c in units])
-        at_node = np.flatnonzero(node >= 0)
-        gather = sparse.csr_matrix((np.ones(len(at_node)), (node[at_node], at_node)), (n, M))
+        at_node = np.flatnonzero(layout.node >= 0)
+        gather = sparse.csr_matrix((np.ones(len(at_node)), (layout.node[at_node], at_node)), (n, M))
         pick = sparse.csr_matrix((np.ones(n), (np.arange(n), z)), (n, n_v))
         A = sparse.bmat(
             [[own, None, None], [offers, -agree, None], [None, gather, -pick], [None, None, network]], format="csc"
         )
         if A.shape[1] != n_x + M + n_v:
             raise TatonnementError("the blocks of the one model do not fit together")
-        given = np.concatenate([p.coupling_0 for p, _, _ in blocks])
+        given = np.concatenate([p.coupling_0 for p, _ in blocks])
         box = (np.zeros(0), np.zeros(0)) if coordinator is None else coordinator.box
         v_lb, v_ub = (np.concatenate([getattr(m, b) for m in models] or [np.zeros(0)]) for b in ("lb", "ub"))
         v_lb[z], v_ub[z] = np.maximum(v_lb[z], box[0]), np.minimum(v_ub[z], box[1])
         free = np.full(M, np.inf)
-        quads = [pi * (sparse.csc_matrix((len(p.cost),) * 2) if p.quad is None else p.quad) for p, pi, _ in blocks]
+        quads = [pi * (sparse.csc_matrix((len(p.cost),) * 2) if p.quad is None else p.quad) for p, pi in blocks]
         zero = np.zeros(n)
         return cls(
-            cost=np.concatenate([*(pi * p.cost for p, pi, _ in blocks), np.zeros(M), *(m.q for m in models)]),
-            constant=float(sum(pi * p.constant for p, pi, _ in blocks) + sum(m.offset for m in models)),
+            cost=np.concatenate([*(pi * p.cost for p, pi in blocks), np.zeros(M), *(m.q for m in models)]),
+            constant=float(sum(pi * p.constant for p, pi in blocks) + sum(m.offset for m in models)),
             quad=sparse.block_diag(
                 [*quads, sparse.csc_matrix((M, M)), *(sparse.csc_matrix(m.P) for m in models)], format="csc"
             ),
             A=A,
-            lo=np.concatenate([*(p.row_lo for p, _, _ in blocks), -given, zero, *(m.lo for m in models)]),
-            hi=np.concatenate([*(p.row_hi for p, _, _ in blocks), -given, zero, *(m.hi for m in models)]),
-            lb=np.concatenate([*(p.lb for p, _, _ in blocks), -free, v_lb]),
-            ub=np.concatenate([*(p.ub for p, _, _ in blocks), free, v_ub]),
-            integer=np.concatenate([*(p.integer for p, _, _ in blocks), np.zeros(M + n_v, bool)]),
+            lo=np.concatenate([*(p.row_lo for p, _ in blocks), -given, zero, *(m.lo for m in models)]),
+            hi=np.concatenate([*(p.row_hi for p, _ in blocks), -given, zero, *(m.hi for m in models)]),
+            lb=np.concatenate([*(p.lb for p, _ in blocks), -free, v_lb]),
+            ub=np.concatenate([*(p.ub for p, _ in blocks), free, v_ub]),
+            integer=np.concatenate([*(p.integer for p, _ in blocks), np.zeros(M + n_v, bool)]),
         )
 
     def solved(self, time_limit_s: float) -> Reference:
@@ -177,9 +176,3 @@ class Monolith:
             raise TatonnementError(f"HiGHS found no optimum of the one model: {solver.modelStatusToString(status)}")
         value = float(info.objective_function_value) + self.constant
         return value, float(info.mip_dual_bound) + self.constant if whole else value, proven
-
-
-def _rows(first: int, last: int, n: int) -> sparse.csr_matrix:
-    """The rows first..last of the identity (n, n)."""
-    k = int(last - first)
-    return sparse.csr_matrix((np.ones(k), (np.arange(k), np.arange(first, last))), (k, n))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from decomp.messages import BoolArray, Coupling, FloatArray, IntArray, Key, Response, Signal, Status
 
@@ -14,7 +16,9 @@ from decomp.messages import BoolArray, Coupling, FloatArray, IntArray, Key, Resp
 class Layout:
     """Index arrays between blocks, units and nodes.
 
-    N entries of all blocks stacked in key order, M entries of all units, n node rows, B blocks.
+    N entries of all blocks stacked in key order, M unit entries, n node rows, B blocks. A unit entry is what the blocks
+    of a unit agree on: an entry of its coupling or, where that is decided differently in several nodes of a scenario
+    tree, the entry in one of the nodes.
 
     couplings    by unit, sorted
     keys         the B blocks, sorted
@@ -26,6 +30,12 @@ class Layout:
     node         (M,) node row of each unit entry, -1 = agrees over scenarios only
     weight       (M,) weight of each unit entry
     count        (n,) number of unit entries at each node
+    first        (U+1,) unit u's unit entries are first[u]:first[u+1]
+    declared     (M,) number of each unit entry's entry among the entries of all couplings in a row
+    tree_node    (M,) tree node of each unit entry, -1 = all scenarios of the unit agree
+    share        (M,) probability of the tree node: sum of pi over the blocks that agree
+    sharers      (M,) number of blocks that agree
+    scale        (M,) reference price of unit entries without a node, nan = not known
     """
 
     couplings: tuple[Coupling, ...]
@@ -38,6 +48,12 @@ class Layout:
     node: IntArray
     weight: FloatArray
     count: FloatArray
+    first: IntArray
+    declared: IntArray
+    tree_node: IntArray
+    share: FloatArray
+    sharers: IntArray
+    scale: FloatArray
 
     @classmethod
     def of(cls, couplings: Iterable[Coupling], n_nodes: int) -> Layout:
@@ -47,9 +63,15 @@ class Layout:
             raise ValueError("two couplings have the same unit name")
         if any(np.any(c.node >= n_nodes) or np.any(c.node < -1) for c in units):
             raise ValueError(f"a coupling names a node row outside 0..{n_nodes - 1}")
-        first = np.concatenate([[0], np.cumsum([len(c.entries) for c in units])]).astype(np.int64)
         keyed = [(key, i) for i, c in enumerate(units) for key in sorted(c.prob)]
-        node = np.concatenate([np.asarray(c.node, np.int64) for c in units]) if units else np.zeros(0, np.int64)
+        parted = [_unit_entries(c) for c in units]
+        first = np.concatenate([[0], np.cumsum([len(p.declared) for p in parted])]).astype(np.int64)
+        before = np.concatenate([[0], np.cumsum([len(c.entries) for c in units])]).astype(np.int64)
+
+        def entries(of: Callable[[Coupling], ArrayLike]) -> FloatArray:
+            return _joined([np.asarray(of(c), float)[p.declared] for c, p in zip(units, parted, strict=True)], float)
+
+        node = entries(lambda c: c.node).astype(np.int64)
         sizes = [len(units[i].entries) for _, i in keyed]
         return cls(
             couplings=units,
@@ -58,10 +80,16 @@ class Layout:
             start=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
             report_start=np.concatenate([[0], np.cumsum([len(units[i].report) for _, i in keyed])]).astype(np.int64),
             block=np.repeat(np.arange(len(keyed)), sizes),
-            entry=np.concatenate([np.arange(first[i], first[i + 1]) for _, i in keyed]),
+            entry=_joined([(first[i] + p.entry).ravel() for i, p in enumerate(parted)], np.int64),
             node=node,
-            weight=np.concatenate([np.asarray(c.weight, float) for c in units]),
+            weight=entries(lambda c: c.weight),
             count=np.bincount(node[node >= 0], minlength=n_nodes).astype(float),
+            first=first,
+            declared=_joined([before[i] + p.declared for i, p in enumerate(parted)], np.int64),
+            tree_node=_joined([p.tree_node for p in parted], np.int64),
+            share=_joined([p.share for p in parted], float),
+            sharers=_joined([p.sharers for p in parted], np.int64),
+            scale=entries(lambda c: np.full(len(c.entries), np.nan) if c.scale is None else c.scale),
         )
 
     @property
@@ -69,9 +97,15 @@ class Layout:
         """(N,) probability of the block each stacked entry belongs to."""
         return self.prob[self.block]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """(M,) name of each unit entry's entry: the same in all units and tree nodes that have it."""
+        all_names = [name for c in self.couplings for name in c.entries]
+        return tuple(all_names[i] for i in self.declared)
+
     def mean(self, y: FloatArray) -> FloatArray:
-        """ybar_u = sum_s pi_s y_us; (N,) -> (M,)."""
-        return _sum(self.entry, self.pi * y, len(self.node))
+        """ybar_u = sum_s pi_s y_us / share_u over the scenarios s that agree; (N,) -> (M,)."""
+        return _sum(self.entry, self.pi / self.share[self.entry] * y, len(self.node))
 
     def totals(self, ybar: FloatArray) -> FloatArray:
         """Y_b = sum of ybar_u over the units at b; (M,) -> (n,)."""
@@ -95,12 +129,54 @@ class Layout:
         return _sum(self.block, self.weight[self.entry] * a * b, len(self.keys))
 
     def entry_name(self, i: int) -> str:
-        """Name of a unit entry, for messages."""
-        for c in self.couplings:
-            if i < len(c.entries):
-                return f"{c.unit} {c.entries[i]}"
-            i -= len(c.entries)
-        raise IndexError(i)
+        """Name of a unit entry, for messages: "unit entry", or "unit entry@tree node"."""
+        u = int(np.searchsorted(self.first, i, side="right")) - 1
+        if not 0 <= i < len(self.declared):
+            raise IndexError(i)
+        at = f"@{self.tree_node[i]}" if self.tree_node[i] >= 0 else ""
+        return f"{self.couplings[u].unit} {self.names[i]}{at}"
+
+
+class _UnitEntries(NamedTuple):
+    """One unit: declared, tree_node, share, sharers (m,) of its unit entries; entry (S, n_u) where its blocks' lie."""
+
+    declared: IntArray
+    tree_node: IntArray
+    share: FloatArray
+    sharers: IntArray
+    entry: IntArray
+
+
+def _unit_entries(c: Coupling) -> _UnitEntries:
+    """What the blocks of a unit agree on: entry by entry, in each the tree nodes by number."""
+    n, keys = len(c.entries), sorted(c.prob)
+    if c.sharing is None:
+        every = np.arange(n)
+        alike = np.full(n, -1)
+        return _UnitEntries(every, alike, np.ones(n), np.full(n, len(keys)), np.tile(every, (len(keys), 1)))
+    prob = np.array([c.prob[key] for key in keys])
+    sharing = np.stack([np.asarray(c.sharing[key], np.int64) for key in keys])
+    entry = np.zeros(sharing.shape, np.int64)
+    declared: list[int] = []
+    tree_node: list[int] = []
+    share: list[FloatArray] = []
+    sharers: list[IntArray] = []
+    for i in range(n):
+        nodes, at = np.unique(sharing[:, i], return_inverse=True)
+        entry[:, i] = len(declared) + at
+        declared += [i] * len(nodes)
+        tree_node += nodes.tolist() if len(nodes) > 1 else [-1]
+        # those of all blocks sum to 1 but for rounding
+        share.append(np.asarray(np.bincount(at, prob), float) if len(nodes) > 1 else np.ones(1))
+        sharers.append(np.bincount(at))
+    whole = np.int64
+    return _UnitEntries(
+        np.array(declared, whole), np.array(tree_node, whole), _joined(share, float), _joined(sharers, whole), entry
+    )
+
+
+def _joined(parts: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:
+    return np.concatenate([np.asarray(p, dtype) for p in parts] or [np.zeros(0, dtype)])
 
 
 def _sum(index: IntArray, values: FloatArray, n: int) -> FloatArray:

@@ -43,6 +43,10 @@ class Coupling:
         node     (n_u,) row of the coordinator's node the entry feeds; -1 = only agrees over the scenarios
         prob     probability of each of the unit's blocks; they sum to 1
         report   names of what the unit tells the coordinator without a price (net P at the PCC)
+        sharing  (n_u,) for each block: number of the scenario-tree node in which it decides each entry. Blocks agree on
+                 an entry only where their numbers are the same. None = on every entry all of them agree
+        scale    (n_u,) reference price of one unit of an entry without a node, what `Coordinator.scale` is for node
+                 rows; nan = not known, then rules estimate it from the first answers. None = no entry's is known
     """
 
     unit: str
@@ -51,6 +55,8 @@ class Coupling:
     node: IntArray
     prob: Mapping[Key, float]
     report: tuple[str, ...] = ()
+    sharing: Mapping[Key, IntArray] | None = None
+    scale: FloatArray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.entries)
@@ -64,6 +70,25 @@ class Coupling:
             raise ValueError(f"unit {self.unit}: probabilities must be positive and sum to 1, they sum to {total!r}")
         if any(key.unit != self.unit for key in self.prob):
             raise ValueError(f"unit {self.unit}: a key of another unit is among its probabilities")
+        if self.scale is not None and (np.shape(self.scale) != (n,) or np.any(np.asarray(self.scale) <= 0)):
+            raise ValueError(f"unit {self.unit}: scale needs one positive value, or nan, for each of the {n} entries")
+        if self.sharing is not None:
+            self._check_sharing(self.sharing, n)
+
+    def _check_sharing(self, sharing: Mapping[Key, IntArray], n: int) -> None:
+        if set(sharing) != set(self.prob):
+            apart = ", ".join(str(key) for key in sorted(set(sharing) ^ set(self.prob)))
+            raise ValueError(f"unit {self.unit}: sharing and prob must name the same blocks, they differ in {apart}")
+        rows = [np.asarray(sharing[key]) for key in sorted(sharing)]
+        if any(row.shape != (n,) or not np.issubdtype(row.dtype, np.integer) for row in rows):
+            raise ValueError(f"unit {self.unit}: sharing needs one whole number for each of the {n} entries of a block")
+        parted = np.any(np.stack(rows) != rows[0], axis=0) & (np.asarray(self.node) >= 0)
+        if parted.any():
+            names = ", ".join(self.entries[i] for i in np.flatnonzero(parted))
+            raise ValueError(
+                f"unit {self.unit}: what feeds a node of the coordinator must be the same in all scenarios, but their "
+                f"tree nodes differ in {names}; give these entries one number in all blocks, or the node -1"
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -98,14 +98,12 @@ class Recorder:
         return self.layout.entry_name(int(self.layout.entry[np.argmax(np.abs(spread))]))
 
     def _unit_prices(self, said: Round) -> Iterable[UnitPrice]:
-        first = 0
-        neutral = self.layout.to_units(np.asarray(self.coordinator.neutral))
-        price = self.layout.to_units(said.node_price)
-        for c in self.layout.couplings:
-            at = slice(first, first + len(c.entries))
-            worst = int(np.argmax(np.abs(price[at] - neutral[at])))
-            yield UnitPrice(c.unit, c.entries[worst], float(price[at][worst]))
-            first += len(c.entries)
+        layout, names = self.layout, self.layout.names
+        neutral = layout.to_units(np.asarray(self.coordinator.neutral))
+        price = layout.to_units(said.node_price)
+        for c, first, end in zip(layout.couplings, layout.first[:-1], layout.first[1:], strict=True):
+            worst = int(first + np.argmax(np.abs(price[first:end] - neutral[first:end])))
+            yield UnitPrice(c.unit, names[worst], float(price[worst]))
 
     def result(self, size: int) -> Result:
         """The final point: the recovered one if it is certified, else the offers of the last round."""

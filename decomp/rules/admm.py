@@ -210,7 +210,7 @@ class ADMM(UpdateRule):
         inverse = np.where(rho > 0, 1.0, 0.0) / np.where(rho > 0, rho, 1.0)
         at_node = np.where(after.active, setup.weight, 0.0) / after.penalty.sigma
         metric = np.concatenate(
-            [layout.weight * rho, at_node, layout.pi * layout.to_blocks(layout.weight * inverse)],
+            [layout.share * layout.weight * rho, at_node, layout.pi * layout.to_blocks(layout.weight * inverse)],
         )
         same = state.memory is not None and np.array_equal(state.active, after.active)
         memory = state.memory if same and state.memory is not None else Memory.empty(len(metric))

@@ -39,7 +39,7 @@ class DualAscent(UpdateRule):
 
     def init(self, setup: Setup) -> State:
         layout = setup.layout
-        if self.agreement_step is None and np.any((layout.node < 0)[layout.entry] & (layout.pi < 1)):
+        if self.agreement_step is None and np.any((layout.node < 0) & (layout.sharers > 1)):
             raise ValueError("entries that only agree over scenarios need a step of their own: add agreement_step")
         price = setup.start_price if self.start is None else np.full(len(setup.nodes), self.start)
         setup.by_node("proximal", self.proximal)

@@ -78,7 +78,8 @@ def _model_step(
     if largest == 0:  # every entry is at a bound: as if the reference price moved it through the box
         largest = float(np.max((setup.box[1] - setup.box[0]) / setup.scale, initial=1e-300)) / SATURATED
     inverse = [np.linalg.inv(D + SATURATED * largest * np.eye(len(D))) for D in slopes]
-    hessian = [np.zeros((len(c.entries), len(c.entries))) for c in layout.couplings]
+    sizes = np.diff(layout.first)
+    hessian = [np.zeros((m, m)) for m in sizes]
     slope = np.zeros(M)
     c_of, unit_of = [], {c.unit: i for i, c in enumerate(layout.couplings)}
     for b, key in enumerate(layout.keys):
@@ -86,7 +87,9 @@ def _model_step(
         c = answers.y[at] - np.linalg.solve(inverse[b], price[at])
         H = layout.prob[b] * layout.weight[layout.entry[at], None] * inverse[b]
         H = 0.5 * (H + H.T)
-        hessian[unit_of[key.unit]] += H
+        u = unit_of[key.unit]
+        own = layout.entry[at] - layout.first[u]
+        hessian[u][np.ix_(own, own)] += H
         slope[layout.entry[at]] -= H @ c
         c_of.append(c)
     P = sparse.block_diag([sparse.csc_matrix(model.P), sparse.csc_matrix(block_diag(*hessian))])

@@ -3,7 +3,7 @@
 Every formula is taken in the metric of the penalties in use: quantities are measured by rho, prices by 1/rho, so that
 both are costs. Multiplying all costs or all quantities by a number leaves every factor below unchanged. A factor is
 found for each group of entries: all entries at nodes are one group, each entry without a node is one of its own (a
-value-at-risk in money beside acres of land).
+value-at-risk in money beside acres of land), in all its tree nodes.
 """
 
 from __future__ import annotations
@@ -53,13 +53,15 @@ class Seen:
 def group_of(layout: Layout) -> np.ndarray:
     """(M,) group of each unit entry: 0 at nodes, 1, 2, ... for the entries without."""
     alone = layout.node < 0
-    return np.where(alone, np.cumsum(alone), 0)
+    _, number = np.unique(layout.declared[alone], return_inverse=True)
+    group = np.zeros(len(alone), np.int64)
+    group[alone] = 1 + number
+    return group
 
 
 def kept(layout: Layout, active: BoolArray) -> BoolArray:
-    """(M,) entries that carry a penalty: a need at the node, several scenarios, or no node at all."""
-    several = np.array([len(c.prob) > 1 for c in layout.couplings for _ in c.entries], bool)
-    return several | (layout.to_units(active.astype(float), 1.0) > 0)
+    """(M,) entries that carry a penalty: several blocks that must agree, or a need at the node."""
+    return (layout.sharers > 1) | (layout.to_units(active.astype(float)) > 0)
 
 
 def start_sigma(setup: Setup) -> FloatArray:
@@ -79,8 +81,7 @@ def start_sigma(setup: Setup) -> FloatArray:
 def per_entry(setup: Setup, name: str, given: Constant) -> FloatArray:
     """(M,) one value for each entry without a node, by entry name where they differ; 0 at nodes."""
     layout = setup.layout
-    names = [entry for c in layout.couplings for entry in c.entries]
-    alone = layout.node < 0
+    names, alone = layout.names, layout.node < 0
     if isinstance(given, Mapping):
         missing = sorted({n for n, a in zip(names, alone, strict=True) if a} - set(given))
         if missing:
@@ -96,23 +97,25 @@ def per_entry(setup: Setup, name: str, given: Constant) -> FloatArray:
 def cost_proportional(layout: Layout, answers: Answers, unit_cost: FloatArray | None, factor: float) -> FloatArray:
     """rho_i = factor c_i / sum_s pi_s |y_is - ybar_i| for the entries without a node: (M,), 0 elsewhere.
 
-    c_i is the cost of one unit of the entry; where it is not given, the unit's expected |cost| over the size of its
-    whole offer, E|f_u| / sum_i weight_i |ybar_i|. An entry on which the scenarios agree already takes the mean spread
-    of its unit, and its own size when the unit agrees altogether. Watson and Woodruff (2011).
+    c_i is the cost of one unit of the entry: as given, or else the entry's scale; where neither is known, the unit's
+    expected |cost| over the expected size of what it offers in such entries, E|f_u| / E sum_i weight_i |ybar_i|. An
+    entry on which the scenarios agree already takes the mean spread of its unit, and its own size when the unit agrees
+    altogether. Watson and Woodruff (2011).
     """
     ybar = layout.mean(answers.y)
     spread = layout.mean(np.abs(layout.to_blocks(ybar) - answers.y))
-    first, rho = 0, np.zeros(len(layout.node))
+    rho, prices = np.zeros(len(layout.node)), layout.scale if unit_cost is None else unit_cost
     unit_of_block = np.cumsum([0] + [a.unit != b.unit for a, b in zip(layout.keys[:-1], layout.keys[1:], strict=True)])
     cost = np.bincount(unit_of_block, layout.prob * np.abs(answers.cost), minlength=len(layout.couplings))
-    for u, c in enumerate(layout.couplings):
-        at = slice(first, first + len(c.entries))
-        first += len(c.entries)
-        size = float(np.sum(layout.weight[at] * np.abs(ybar[at])))
-        mean_spread = float(np.mean(spread[at]))
+    for u, (begin, end) in enumerate(zip(layout.first[:-1], layout.first[1:], strict=True)):
+        at = slice(begin, end)
+        unknown = np.isnan(prices[at])
+        size = float(np.sum((layout.share[at] * layout.weight[at] * np.abs(ybar[at]))[unknown]))
+        several = layout.sharers[at] > 1  # what only one scenario decides has no spread and needs no penalty
+        mean_spread = float(np.mean(spread[at][several])) if several.any() else 0.0
         width = np.where(spread[at] > 1e-9 * np.abs(ybar[at]), spread[at], mean_spread)
         width = np.where(width > 1e-9 * np.abs(ybar[at]), width, np.abs(ybar[at]))
-        price = np.full(len(c.entries), cost[u] / size if size > 0 else 0.0) if unit_cost is None else unit_cost[at]
+        price = np.where(unknown, cost[u] / size if size > 0 else 0.0, prices[at])
         rho[at] = factor * np.where(price > 0, price, 1.0) / np.where(width > 0, width, 1.0)
     return np.where(layout.node < 0, rho, 0.0)
 

@@ -2,7 +2,8 @@
 
     node rows              Coordinator.scale / width of the box; agreement at a node n_b times that, for there n_b units
                            share what moves the node's price
-    entries without node   E|f| / (weight E|y|) / E|y| of the first answers: what a unit of y costs on average
+    entries without node   scale / E|y| of the first answers; where the scale is not known, what a unit of y costs on
+                           average, E|f| / (weight E|y|)
 
 Boxes are often wide and first answers far apart: either kind is divided by its largest relative mismatch in the first
 round, so that a first step of 1 moves a price by at most its reference price.
@@ -49,7 +50,8 @@ def settled(
     size, cost = layout.mean(np.abs(answers.y)), layout.mean(np.abs(answers.cost)[layout.block])
     size = np.where(size > 0, size, np.max(size, initial=0.0) or 1.0)
     preset = given(layout, agreement_penalty)
-    by_cost = np.where(cost > 0, cost, 1.0) / (layout.weight * size**2) if preset is None else preset
+    worth = np.where(np.isnan(layout.scale), np.where(cost > 0, cost, 1.0) / (layout.weight * size), layout.scale)
+    by_cost = worth / size if preset is None else preset
     nobody = np.zeros(len(setup.nodes))
     reach = np.where(alone, np.concatenate([nobody, layout.to_blocks(by_cost)]), reach)
     width = np.where(alone, np.concatenate([nobody, layout.to_blocks(size)]), width)
@@ -64,7 +66,7 @@ def given(layout: Layout, penalty: Constant | None) -> FloatArray | None:
     """(M,) the reach given for entries without a node, 1 for the others; None = none is given."""
     if penalty is None:
         return None
-    names = [name for c in layout.couplings for name in c.entries]
+    names = layout.names
     alone = {name for name, node in zip(names, layout.node, strict=True) if node < 0}
     if isinstance(penalty, (int, float)):
         penalty = dict.fromkeys(alone, float(penalty))

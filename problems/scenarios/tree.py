@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from decomp.errors import InputError, Mistake
-from decomp.messages import FloatArray, IntArray
+from decomp.messages import FloatArray, IntArray, Key
 from problems.scenarios.from_csv import number
 from problems.scenarios.scenario_set import HERE, MASS_TOLERANCE, Place, ScenarioSet
 from problems.time_series import read_csv
@@ -69,6 +69,15 @@ class ScenarioTree:
         if stage.size and (stage.min() < 0 or stage.max() >= self.stages):
             raise ValueError(f"stages {sorted(set(stage.tolist()))}: the tree has 0..{self.stages - 1}")
         return self.node[:, stage]
+
+    def blocks(self, unit: str, stage_of_entry: Sequence[int]) -> tuple[dict[Key, float], dict[Key, IntArray]]:
+        """`prob` and `sharing` of the unit's Coupling, a block for each scenario, a stage for each entry.
+
+        Raises ValueError for a stage the tree does not have.
+        """
+        keys = [Key(unit, name) for name in self.scenarios]
+        sharing = dict(zip(keys, self.groups(stage_of_entry), strict=True))
+        return dict(zip(keys, self.prob.tolist(), strict=True)), sharing
 
     def average(self, values: FloatArray, stage_of_entry: Sequence[int]) -> FloatArray:
         """(S, n) mean of values (S, n) over the scenarios that share the entry's node, weighted by probability."""

@@ -1,0 +1,239 @@
+"""Scenario trees in the engine: an entry agrees only among the scenarios that share its tree node."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from closed_form import QuadraticBlock
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from inventory import ORDERS, PERIODS, TREE, demand, extensive_form, stock
+
+from benchmarks.monolith import Monolith
+from decomp.certificate import CertificateSettings
+from decomp.coordinators import Exchange
+from decomp.engine import Limits, run
+from decomp.highs.compiler import compile_model
+from decomp.layout import Layout
+from decomp.messages import Coupling, Key
+from decomp.rules import (
+    ADMM,
+    APP,
+    ATC,
+    Auto,
+    BarzilaiBorwein,
+    Bundle,
+    DantzigWolfe,
+    DualAscent,
+    Nesterov,
+    Newton,
+    Polyak,
+    ProgressiveHedging,
+    Volume,
+)
+from decomp.steps import Step, constant
+from decomp.stopping import Gap, RunStatus
+from decomp.trace import write
+
+
+def solve(problem, coordinator, rule, limit=150, tolerance=1e-5):
+    make, coupling = problem
+    return run(
+        make, coordinator, rule, coupling=coupling, stop=[Gap(tolerance, 1e-9, "total")], limits=Limits(limit),
+        certificate=CertificateSettings(every=1),
+    )  # fmt: skip
+
+
+# -- where entries lie -------------------------------------------------------------------------------------------------
+
+
+def test_unit_entries_are_entries_in_tree_nodes():
+    _, coupling = stock()
+    layout = Layout.of(coupling, 0)
+    names = [layout.entry_name(i) for i in range(len(layout.node))]
+    assert names[:4] == ["stock order 0", "stock order 1@0", "stock order 1@1", "stock order 2@0"]
+    assert len(names) == 1 + 2 + 5
+    assert layout.share == pytest.approx([1, 0.35, 0.65, 0.07, 0.28, 0.3575, 0.195, 0.0975])
+    assert layout.sharers.tolist() == [5, 2, 3, 1, 1, 1, 1, 1]
+
+
+def test_mean_is_the_conditional_one():
+    _, coupling = stock()
+    layout = Layout.of(coupling, 0)
+    y = np.random.default_rng(4).normal(size=(5, 3))
+    at = {key.scenario: i for i, key in enumerate(layout.keys)}
+    order = [at[name] for name in TREE.scenarios]
+    expected = TREE.average(y[order], PERIODS)
+    found = layout.to_blocks(layout.mean(y.ravel())).reshape(5, 3)[order]
+    assert found == pytest.approx(expected, abs=1e-14)
+    assert np.array_equal(found[:, 2], y[order][:, 2])  # what a scenario decides alone is not rounded
+
+
+def test_what_feeds_a_node_is_shared_by_all_scenarios():
+    prob, sharing = TREE.blocks("u", [1])
+    with pytest.raises(ValueError, match="must be the same in all scenarios, but their tree nodes differ in q"):
+        Coupling("u", ("q",), np.ones(1), np.zeros(1, int), prob, sharing=sharing)
+    Coupling("u", ("q",), np.ones(1), np.full(1, -1), prob, sharing=sharing)
+    prob, sharing = TREE.blocks("u", [0])
+    Coupling("u", ("q",), np.ones(1), np.zeros(1, int), prob, sharing=sharing)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: {k: s[k] for k in list(s)[1:]}, "must name the same blocks"),
+        (lambda s: {k: v[:1] for k, v in s.items()}, "one whole number for each of the 3 entries"),
+        (lambda s: {k: v + 0.5 for k, v in s.items()}, "one whole number for each of the 3 entries"),
+    ],
+)
+def test_wrong_sharing_is_refused(change, words):
+    prob, sharing = TREE.blocks("stock", PERIODS)
+    with pytest.raises(ValueError, match=words):
+        Coupling("stock", ORDERS, np.ones(3), np.full(3, -1), prob, sharing=change(sharing))
+
+
+# -- three stages against their extensive form -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def best():
+    return extensive_form()
+
+
+@pytest.mark.parametrize(
+    ("rule", "tolerance"),
+    [
+        (ProgressiveHedging(), 1e-5),
+        (ProgressiveHedging(penalty=1.0), 1e-2),
+        (ADMM(), 1e-5),
+        (Bundle(), 1e-5),
+        (DantzigWolfe(), 1e-5),
+    ],
+    ids=["ph", "ph given", "admm", "bundle", "dantzig-wolfe"],
+)
+def test_three_stages_reach_the_extensive_form(rule, tolerance, best):
+    cost, orders = best
+    result = solve(stock(), None, rule, 60, tolerance)
+    assert result.status == RunStatus.CERTIFIED, result.reason
+    for row in result.rows:
+        assert row.lower_bound <= cost * (1 + 1e-9)
+        assert row.upper_bound is None or row.upper_bound >= cost * (1 - 1e-9)
+    assert result.certificate.w_sum < 1e-9
+    for s, name in enumerate(TREE.scenarios):
+        wanted = [orders[t, TREE.nodes[t][TREE.node[s, t]]] for t in PERIODS]
+        assert result.answers[Key("stock", name)].y == pytest.approx(wanted, abs=200 * tolerance**0.5)
+
+
+def test_agreeing_more_than_the_tree_asks_costs_more(best):
+    make, (coupling,) = stock()
+    blind = Coupling("stock", ORDERS, np.ones(3), np.full(3, -1), coupling.prob, coupling.report)
+    result = solve((make, [blind]), None, Bundle(), 40)
+    assert result.certificate.lower_bound > best[0] * 1.1
+
+
+def test_the_one_model_of_arrays_knows_the_tree(best):
+    make, coupling = stock()
+    programs = {key: compile_model(make(key).build()) for key in coupling[0].prob}
+    assert Monolith.of(coupling, programs, None).solved(60.0).optimum == pytest.approx(best[0], rel=1e-9)
+
+
+# -- any tree, any rule, known by hand ---------------------------------------------------------------------------------
+
+
+class Separable:
+    """Units with min sum pi (a/2 y^2 + b y); entry 0 meets a demand at a node, the others agree within tree nodes."""
+
+    def __init__(self, seed, branches, units, traded):
+        rng = np.random.default_rng(seed)
+        first = np.repeat(np.arange(len(branches)), branches)
+        n, S = 3, len(first)
+        prob = rng.dirichlet(np.full(S, 2.0), size=units)
+        self.blocks, self.coupling, self.best = {}, [], 0.0
+        node = np.array([0 if traded else -1, -1, -1])
+        stage = np.stack([np.zeros(S, int), first, np.arange(S)], axis=1)
+        a, b = rng.uniform(0.5, 3.0, (units, S, n)), rng.normal(0.0, 2.0, (units, S, n))
+        slope, offset = np.zeros(units), np.zeros(units)
+        for u in range(units):
+            keys = [Key(f"u{u}", f"{s:02d}") for s in range(S)]
+            weight = np.array([1.0, rng.uniform(0.3, 3.0), rng.uniform(0.3, 3.0)])
+            for s, key in enumerate(keys):
+                self.blocks[key] = QuadraticBlock(a[u, s], b[u, s], -50, 50, weight, n)
+            sharing = dict(zip(keys, stage, strict=True))
+            given = dict(zip(keys, prob[u].tolist(), strict=True))
+            self.coupling.append(Coupling(f"u{u}", ("x", "y", "z"), weight, node, given, sharing=sharing))
+            for i in range(n):
+                for at in range(stage[:, i].max() + 1):
+                    here = stage[:, i] == at
+                    A, B = prob[u, here] @ a[u, here, i], prob[u, here] @ b[u, here, i]
+                    if i == 0 and traded:
+                        slope[u], offset[u] = A, B
+                    else:
+                        self.best -= weight[i] * B**2 / (2 * A)
+        self.coordinator = None
+        if traded:
+            demand_0 = 3.0 * units
+            price = (demand_0 + np.sum(offset / slope)) / np.sum(1 / slope)
+            self.best += float(np.sum((price - offset) * (price + offset) / (2 * slope)))
+            box = np.array([60.0 * units])
+            self.coordinator = Exchange(["n"], np.array([demand_0]), (-box, box))
+
+    @property
+    def problem(self):
+        return self.blocks.__getitem__, self.coupling
+
+
+CONVERGING = {
+    "admm": ADMM(),
+    "admm given": ADMM(0.5, agreement_penalty=1.0, first_round="free"),
+    "atc": ATC(agreement_penalty=1.0),
+    "app": APP(0.5, agreement_penalty=1.0),
+    "auto": Auto(),
+    "bundle": Bundle(),
+    "newton": Newton(),
+    "barzilai-borwein": BarzilaiBorwein(),
+    "nesterov": Nesterov(),
+    "dual ascent": DualAscent(Step(constant, {"a": 0.2}), agreement_step=Step(constant, {"a": 0.5})),
+}
+
+
+@pytest.mark.parametrize("traded", [False, True], ids=["alone", "at a node"])
+@pytest.mark.parametrize("name", CONVERGING)
+def test_every_rule_finds_the_optimum_of_a_tree(name, traded):
+    case = Separable(3, (2, 3, 1), 2, traded)
+    result = solve(case.problem, case.coordinator, CONVERGING[name], 300, 1e-5)
+    assert result.status == RunStatus.CERTIFIED, result.reason
+    assert result.objective == pytest.approx(case.best, rel=1.1e-5)
+    assert result.certificate.lower_bound <= case.best + 1e-9 * abs(case.best)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 10**6),
+    branches=st.lists(st.integers(1, 3), min_size=1, max_size=3),
+    units=st.integers(1, 2),
+    traded=st.booleans(),
+    rule=st.sampled_from([*CONVERGING.values(), DantzigWolfe(), Polyak(), Volume()]),
+)
+def test_bounds_enclose_the_optimum_on_any_tree(seed, branches, units, traded, rule):
+    case = Separable(seed, branches, units, traded)
+    result = solve(case.problem, case.coordinator, rule, 8, 1e-12)
+    assert result.status != RunStatus.FAILED, result.reason
+    slack = 1e-8 * (1 + abs(case.best))
+    for row in result.rows:
+        assert row.lower_bound <= case.best + slack
+        assert row.upper_bound is None or row.upper_bound >= case.best - slack
+    assert result.certificate.w_sum < 1e-9 * (1 + np.max(np.abs(result.final.block_price)))
+
+
+def test_files_of_a_run_name_the_scenarios(tmp_path):
+    result = solve(stock(), None, Bundle(), 20)
+    write(result, tmp_path, case={}, extra={})
+    rows = (tmp_path / "offers.csv").read_text().splitlines()
+    assert sum("order 1" in row for row in rows) == len(TREE.scenarios)
+    assert {row.mismatch_at.split("@")[0] for row in result.rows} <= {f"stock {name}" for name in ORDERS} | {""}
+
+
+def test_each_period_has_its_demand():
+    assert {demand(name) for name in TREE.scenarios} == {
+        (20.0, 15.0, 40.0), (20.0, 50.0, 75.0), (60.0, 15.0, 40.0), (60.0, 50.0, 75.0), (60.0, 95.0, 75.0),
+    }  # fmt: skip
