@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from decomp.errors import InputError, Mistake
 from decomp.messages import FloatArray
 from problems.market_data import Collector
+from problems.microgrid.data import MicrogridData
 from problems.microgrid.input_settings import MARKETS, PriceSettings, ScenarioSettings, SeriesSettings
 from problems.scenarios.distributions import Marginals, beta_irradiance, weibull_wind
 from problems.scenarios.from_csv import read_scenarios
+from problems.scenarios.power_curves import pv_power_kw, wind_power_kw
 from problems.scenarios.reduction import Reduction, fast_forward, k_medoids
 from problems.scenarios.sampling import SampleSettings, sample
 from problems.scenarios.scenario_set import Place, ScenarioSet
 from problems.time_series import SeriesColumn, TimeAxis, TimeSettings, read_series
+
+if TYPE_CHECKING:
+    from problems.microgrid.settings import MicrogridSettings
 
 WIND, IRRADIANCE = "wind_speed_ms", "irradiance_wm2"
 
@@ -145,54 +149,40 @@ def table_of(tables: Mapping[str, Any], name: str, kind: type[BaseModel]) -> Any
         return None
 
 
-def market_table(axis: TimeAxis, prices: Prices) -> pd.DataFrame:
-    """market.csv: one row a step."""
-    return pd.DataFrame(
-        {
-            "time": axis.stamps,
-            "hour": axis.hours,
-            "energy_usd_per_mwh": prices.energy,
-            **{f"{m}_contract_usd_per_mw": prices.contract[m] for m in MARKETS},
-            **{f"{m}_called_usd_per_mwh": prices.called[m] for m in MARKETS},
-        }
-    )
+def read_inputs(settings: MicrogridSettings, axis: TimeAxis, folder: Path) -> MicrogridData:
+    """Prices, weather and the power it makes available. Raises InputError with the mistakes of all files.
 
-
-def weather_table(axis: TimeAxis, weather: Weather, power_mw: Mapping[str, FloatArray]) -> pd.DataFrame:
-    """inputs.csv: one row for each scenario and step; power_mw: available power (S, T) by unit."""
-    scenarios, steps = weather.scenarios, axis.settings.steps
-    count = len(scenarios)
-    return pd.DataFrame(
-        {
-            "scenario": np.repeat(np.array(scenarios.names, object), steps),
-            "probability": np.repeat(scenarios.prob, steps),
-            "time": np.tile(np.array(axis.stamps, object), count),
-            "hour": np.tile(axis.hours, count),
-            **{name: values.ravel() for name, values in scenarios.series.items()},
-            **{f"available_{unit}_mw": values.ravel() for unit, values in power_mw.items()},
-        }
-    )
-
-
-def moments_table(axis: TimeAxis, weather: Weather) -> pd.DataFrame:
-    """scenario_moments.csv: forecast, mean and deviation of the large sample and of the kept scenarios at each step."""
-    after = weather.scenarios.moments()
-    before = after if weather.reduction is None else weather.reduction.before
-    return pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "series": name,
-                    "time": axis.stamps,
-                    "hour": axis.hours,
-                    "forecast": values,
-                    "sample_mean": before.mean[name],
-                    "sample_std": before.std[name],
-                    "kept_mean": after.mean[name],
-                    "kept_std": after.std[name],
-                }
-            )
-            for name, values in weather.forecast.items()
-        ],
-        ignore_index=True,
+    Power by paper 2, eqs. (22) and (24).
+    """
+    found = Collector()
+    prices = found.of(read_prices, axis, settings.prices, folder)
+    weather = found.of(read_weather, axis, settings.series, settings.scenarios, folder)
+    if prices is None or weather is None:
+        raise InputError(found.mistakes)
+    scenarios = weather.scenarios
+    wind, irradiance = scenarios.series[WIND], scenarios.series[IRRADIANCE]
+    available = {
+        name: pv_power_kw(irradiance, unit.p_max_mw, unit.irradiance_std_wm2) for name, unit in settings.solar.items()
+    } | {
+        name: wind_power_kw(
+            wind, unit.p_max_mw, cut_in_ms=unit.cut_in_ms, rated_ms=unit.rated_ms, cut_out_ms=unit.cut_out_ms
+        )
+        for name, unit in settings.wind.items()
+    }
+    shape = wind.shape
+    return MicrogridData(
+        axis=axis,
+        names=scenarios.names,
+        prob=scenarios.prob,
+        energy_usd_per_mwh=np.broadcast_to(prices.energy, shape),
+        contract_usd_per_mwh=prices.contract,
+        called_usd_per_mwh={name: np.broadcast_to(price, shape) for name, price in prices.called.items()},
+        reactive_usd_per_mvarh=np.full(shape[1], settings.market.reactive_usd_per_mvarh),
+        reactive_required_mvar=np.full(shape[1], settings.market.reactive_required_mvar),
+        wind_speed_ms=wind,
+        irradiance_wm2=irradiance,
+        wind_forecast_ms=weather.forecast[WIND],
+        irradiance_forecast_wm2=weather.forecast[IRRADIANCE],
+        available_mw=available,
+        sample=None if weather.reduction is None else weather.reduction.before,
     )

@@ -1,0 +1,81 @@
+"""What a microgrid knows before it bids: prices, what its units could generate, and how probable that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from decomp.messages import FloatArray
+from problems.microgrid.input_settings import MARKETS as SERVICES
+from problems.scenarios.scenario_set import Moments
+from problems.time_series import TimeAxis
+
+PRODUCTS = ("energy", *SERVICES, "reactive")
+UNIT_OF = {**dict.fromkeys(("energy", *SERVICES), "mw"), "reactive": "mvar"}
+
+
+@dataclass(frozen=True, eq=False)
+class MicrogridData:
+    """S scenarios of T steps.
+
+    axis                     of the T steps
+    names, prob              (S,) of the scenarios
+    energy_usd_per_mwh       (S, T)
+    contract_usd_per_mwh     by service (T,): price o-gamma of a MW held ready for an hour
+    called_usd_per_mwh       by service (S, T): price gamma_as of the energy when called
+    reactive_usd_per_mvarh   (T,) availability price gamma_0
+    reactive_required_mvar   (T,) contract Q_req
+    wind_speed_ms, irradiance_wm2                    (S, T)
+    wind_forecast_ms, irradiance_forecast_wm2        (T,) what the scenarios were drawn around
+    available_mw             by wind or solar unit (S, T): most that it could generate
+    sample                   moments of the large sample the scenarios stand for; None where they are given
+    """
+
+    axis: TimeAxis
+    names: tuple[str, ...]
+    prob: FloatArray
+    energy_usd_per_mwh: FloatArray
+    contract_usd_per_mwh: Mapping[str, FloatArray]
+    called_usd_per_mwh: Mapping[str, FloatArray]
+    reactive_usd_per_mvarh: FloatArray
+    reactive_required_mvar: FloatArray
+    wind_speed_ms: FloatArray
+    irradiance_wm2: FloatArray
+    wind_forecast_ms: FloatArray
+    irradiance_forecast_wm2: FloatArray
+    available_mw: Mapping[str, FloatArray]
+    sample: Moments | None = None
+
+    def scene(self, scenario: str) -> Scene:
+        """One scenario on its own. Raises ValueError for a name that is none."""
+        s = self.names.index(scenario)
+        return Scene(
+            dt_h=self.axis.dt_h,
+            energy_usd_per_mwh=self.energy_usd_per_mwh[s],
+            contract_usd_per_mwh=self.contract_usd_per_mwh,
+            called_usd_per_mwh={name: price[s] for name, price in self.called_usd_per_mwh.items()},
+            reactive_usd_per_mvarh=self.reactive_usd_per_mvarh,
+            reactive_required_mvar=self.reactive_required_mvar,
+            available_mw={name: power[s] for name, power in self.available_mw.items()},
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One scenario: the series of `MicrogridData`, each (T,)."""
+
+    dt_h: float
+    energy_usd_per_mwh: FloatArray
+    contract_usd_per_mwh: Mapping[str, FloatArray]
+    called_usd_per_mwh: Mapping[str, FloatArray]
+    reactive_usd_per_mvarh: FloatArray
+    reactive_required_mvar: FloatArray
+    available_mw: Mapping[str, FloatArray]
+
+    @property
+    def n(self) -> int:
+        return len(self.energy_usd_per_mwh)
+
+    @property
+    def steps(self) -> range:
+        return range(self.n)

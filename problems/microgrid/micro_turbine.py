@@ -1,0 +1,221 @@
+"""Micro-turbine with a synchronous generator. Paper 2, eqs. (3)-(8), (36)-(47)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+import pyomo.environ as pyo
+from pydantic import model_validator
+
+from decomp.messages import FloatArray
+from problems.microgrid.calls import expected, over_calls
+from problems.microgrid.capability import armature_disc, field_disc
+from problems.microgrid.data import Scene
+from problems.microgrid.losses import LossRegions, add_lines, excess_term
+from problems.microgrid.reactive_offer import ReactiveOffer
+from problems.microgrid.unit import (
+    AlgebraicTerm,
+    Contribution,
+    Positive,
+    Reactive,
+    Setting,
+    Size,
+    Unit,
+    add_offers,
+    full,
+    service_series,
+    services,
+    upward,
+)
+
+
+class MicroTurbine(Unit):
+    """Table [mt.NAME].
+
+    p_min_mw, p_max_mw        it always runs
+    ramp_up_mw, ramp_down_mw  change of the energy sold from one step to the next, per hour
+    ramp_of                   "energy": of P^E, as eqs. (46)-(47) say; "output": of P^E and what is stored
+    b1, b2, b3                $/h of b1 x^2 + b2 x + b3, x = P / cost_unit_mw
+    rating_mva, v_pu          armature: V I = v_pu rating_mva
+    x_s_pu, e_max_pu          synchronous reactance and greatest inner voltage, of the rating
+    voltage                   how far the voltage lets Q go
+    loss                      additional losses by region of Q; None = S - P of eq. (7)
+    offer                     what it expects to be paid for reactive power; its region 3 begins at Q_N of the capability
+                              at P_max where offer.q_n_mvar is not given
+    """
+
+    p_min_mw: Size
+    p_max_mw: Positive
+    ramp_up_mw: Size
+    ramp_down_mw: Size
+    ramp_of: Literal["energy", "output"] = "energy"
+    b1: Size
+    b2: Size
+    b3: Size
+    cost_unit_mw: Positive
+    rating_mva: Positive
+    v_pu: Positive = 1.0
+    x_s_pu: Positive
+    e_max_pu: Positive
+    voltage: Reactive
+    loss: LossRegions | None = None
+    offer: ReactiveOffer = ReactiveOffer()
+
+    @model_validator(mode="after")
+    def _can_run(self) -> Self:
+        if self.p_min_mw > self.p_max_mw:
+            raise ValueError(f"p_min_mw = {self.p_min_mw:g} is above p_max_mw = {self.p_max_mw:g}")
+        if self.v_pu * self.rating_mva < self.p_max_mw:
+            raise ValueError(f"rating_mva = {self.rating_mva:g} at v_pu = {self.v_pu:g} is below p_max_mw")
+        if min(disc.q_max_mvar(self.p_max_mw) for disc in self.discs) < 0:
+            raise ValueError(
+                f"e_max_pu = {self.e_max_pu:g} is too low for p_max_mw = {self.p_max_mw:g}: the field limit (6) is below 0"
+            )
+        try:
+            _ = self.offer_with_region
+        except ValueError as error:
+            raise ValueError(f"offer, with Q_N = {self.q_n_mvar:g} Mvar: {error}") from error
+        return self
+
+    @property
+    def discs(self) -> tuple[Any, Any]:
+        """Armature limit (5) and field limit (6)."""
+        return (
+            armature_disc(self.rating_mva, self.v_pu),
+            field_disc(self.rating_mva, self.v_pu, self.e_max_pu, self.x_s_pu),
+        )
+
+    @property
+    def q_limits_mvar(self) -> tuple[float, float]:
+        """Least and greatest Q by the voltage (38)-(39) and by the capability at P_min."""
+        low, high = self.voltage.limits_mvar
+        armature, field = self.discs
+        top = min(armature.q_max_mvar(self.p_min_mw), field.q_max_mvar(self.p_min_mw))
+        return max(low, -armature.q_max_mvar(self.p_min_mw)), min(high, top)
+
+    @property
+    def q_n_mvar(self) -> float:
+        """Q_N: the most that takes no active power away, the capability at P_max."""
+        return min(disc.q_max_mvar(self.p_max_mw) for disc in self.discs)
+
+    def cost_usd_per_h(self, p_mw: Any) -> Any:
+        """b1 x^2 + b2 x + b3, any shape. Paper 2, eq. (3)."""
+        x = p_mw * (1.0 / self.cost_unit_mw)
+        return self.b1 * x**2 + self.b2 * x + self.b3
+
+    def marginal_usd_per_mwh(self, p_mw: Any) -> Any:
+        return (2 * self.b1 * p_mw / self.cost_unit_mw + self.b2) / self.cost_unit_mw
+
+    def most_mw(self, scene: Scene, name: str) -> FloatArray:
+        return full(self.p_max_mw, scene)
+
+    def cost_range_usd(self, scene: Scene, name: str) -> tuple[float, float]:
+        hours = scene.n * scene.dt_h
+        reactive = hours * float(np.max(self.offer_with_region.payment_usd_per_h(self.q_limits_mvar)))
+        lost = scene.dt_h * float(np.sum(np.maximum(scene.energy_usd_per_mwh, 0.0))) * self.p_max_mw
+        least, greatest = (hours * self.cost_usd_per_h(p) for p in (self.p_min_mw, self.p_max_mw))
+        return least, greatest + max(reactive, lost)
+
+    def add(self, b: pyo.Block, scene: Scene, setting: Setting, name: str) -> Contribution:
+        steps, dt = scene.steps, scene.dt_h
+        offers = add_offers(b, steps, self.most_mw(scene, name))
+        b.stored_mw = pyo.Var(steps, bounds=(0.0, self.p_max_mw if setting.stores else 0.0))
+        b.q_mvar = pyo.Var(steps, bounds=self.q_limits_mvar)  # (38), (39)
+        b.power_mw = pyo.Var(steps, bounds=(self.p_min_mw, self.p_max_mw))
+        b.full_mw = pyo.Var(steps, bounds=(self.p_min_mw, self.p_max_mw))  # (37)
+        b.loss_mw = pyo.Var(steps, bounds=(0.0, self.p_max_mw))
+        within = 1.0 if setting.reactive_cost == "losses" else 0.0
+
+        @b.Constraint(steps)
+        def power(b: pyo.Block, k: int) -> object:
+            return b.power_mw[k] == b.energy_mw[k] + b.stored_mw[k] + within * b.loss_mw[k]
+
+        @b.Constraint(steps)
+        def power_when_all_is_called(b: pyo.Block, k: int) -> object:
+            return b.full_mw[k] == b.power_mw[k] + upward(offers, k)
+
+        @b.Constraint(steps)
+        def regulation_down(b: pyo.Block, k: int) -> object:  # (45)
+            return b.regulation_down_mw[k] <= b.energy_mw[k] - self.p_min_mw
+
+        ramped = b.energy_mw if self.ramp_of == "energy" else b.power_mw
+
+        @b.Constraint(steps[1:])
+        def ramp(b: pyo.Block, k: int) -> object:  # (46), (47)
+            return -self.ramp_down_mw * dt, ramped[k] - ramped[k - 1], self.ramp_up_mw * dt
+
+        terms = [self._cost_term(b, offers, steps, setting, dt), *self._loss(b, steps)]
+        terms += self._capability(b, steps, within, scene)
+        q_cost, more = self._reactive_cost(b, scene, setting)
+        return Contribution(
+            energy_mw=[b.energy_mw[k] for k in steps],
+            service_mw=service_series(offers, steps),
+            cost_usd=[b.cost_usd[k] + q_cost[k] for k in steps],
+            reactive_mvar=[b.q_mvar[k] for k in steps],
+            stored_mw=[b.stored_mw[k] for k in steps],
+            convex=[*terms, *more],
+            states={("loss", "mw"): [b.loss_mw[k] for k in steps], ("power", "mw"): [b.power_mw[k] for k in steps]},
+        )
+
+    def _cost_term(self, b: pyo.Block, offers: Any, steps: Sequence[int], setting: Setting, dt: float) -> AlgebraicTerm:
+        """cost_usd >= dt sum_k w_k C(P + r_k). Paper 2, eqs. (3), (30)."""
+        b.cost_usd = pyo.Var(steps)
+        function, gradient = over_calls(
+            setting.call, self.cost_usd_per_h, lambda p: [np.asarray(self.marginal_usd_per_mwh(p))], dt
+        )
+        arguments = [[b.power_mw[k] for k in steps], *zip(*(services(offers, k) for k in steps), strict=True)]
+
+        def exact(t: Any, p: Any, *r: Any) -> Any:
+            return t >= dt * expected(setting.call, self.cost_usd_per_h, p, r)
+
+        return AlgebraicTerm(
+            [b.cost_usd[k] for k in steps], [list(a) for a in arguments], function, gradient, f"{b.name}.cost_usd",
+            exact=exact,
+        )  # fmt: skip
+
+    def _loss(self, b: pyo.Block, steps: Sequence[int]) -> list[AlgebraicTerm]:
+        if self.loss is None:
+            return [excess_term(b, b.loss_mw, b.power_mw, b.q_mvar, steps)]
+        add_lines(b, b.loss_mw, b.q_mvar, steps, self.loss.lines)
+        return []
+
+    def _capability(self, b: pyo.Block, steps: Sequence[int], within: float, scene: Scene) -> list[AlgebraicTerm]:
+        """(5), (6) with (36): all that may be called and the losses."""
+        p, most = b.full_mw, self.p_max_mw
+        if not within:
+            most += float(b.loss_mw[steps[0]].ub)
+            b.terminal_mw = pyo.Var(steps, bounds=(self.p_min_mw, most))
+            p = b.terminal_mw
+
+            @b.Constraint(steps)
+            def terminal(b: pyo.Block, k: int) -> object:
+                return b.terminal_mw[k] == b.full_mw[k] + b.loss_mw[k]
+
+        armature, field = self.discs
+        at_most = full(most, scene)
+        return [
+            *armature.add(b, "armature", p, b.q_mvar, steps, at_most),
+            *field.add(b, "field", p, b.q_mvar, steps, at_most),
+        ]
+
+    def _reactive_cost(
+        self, b: pyo.Block, scene: Scene, setting: Setting
+    ) -> tuple[Sequence[Any], Sequence[AlgebraicTerm]]:
+        """What reactive power costs beside its losses: nothing, eq. (31), or what the offer (4) asks."""
+        if setting.reactive_cost == "opportunity":  # (31)
+            avoided = self.marginal_usd_per_mwh((self.p_min_mw + self.p_max_mw) / 2)
+            price = np.maximum(scene.energy_usd_per_mwh - avoided, 0.0) * scene.dt_h
+            return [float(price[k]) * b.loss_mw[k] for k in scene.steps], ()
+        if setting.reactive_cost == "offer":
+            return self.offer_with_region.add(b, b.q_mvar, scene.steps, scene.dt_h)
+        return [0.0] * scene.n, ()
+
+    @property
+    def offer_with_region(self) -> ReactiveOffer:
+        """The offer, its third region beginning at Q_N where it does not say so itself."""
+        offer = self.offer
+        if offer.q_n_mvar is not None or offer.gamma3 == 0:
+            return offer
+        return ReactiveOffer(**{**offer.model_dump(), "q_n_mvar": max(self.q_n_mvar, offer.q_mnd_mvar)})

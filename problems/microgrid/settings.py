@@ -1,0 +1,143 @@
+"""The tables of a case file that describe a microgrid and its markets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from decomp.pyomo_block import BlockSettings
+from problems.microgrid.calls import CallSettings
+from problems.microgrid.demand_response import DemandResponse
+from problems.microgrid.input_settings import PriceSettings, ScenarioSettings, SeriesSettings
+from problems.microgrid.micro_turbine import MicroTurbine
+from problems.microgrid.solar import Solar
+from problems.microgrid.storage import Storage
+from problems.microgrid.unit import ReactiveCost, Size, Unit
+from problems.microgrid.wind import WindTurbine
+from problems.time_series import TimeSettings
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GridLimits(_Table):
+    """Table [market.limit]: most that the grid takes of each product. Paper 2, eqs. (48)-(52). None = no limit."""
+
+    energy_mw: Size | None = None
+    regulation_up_mw: Size | None = None
+    regulation_down_mw: Size | None = None
+    spinning_mw: Size | None = None
+    nonspinning_mw: Size | None = None
+
+
+class MarketSettings(_Table):
+    """Table [market].
+
+    stage                   "committed": bids are equal in all scenarios, the units' dispatch adapts; "per_scenario":
+                            bids adapt too, and only the value at risk is one for all
+    shortfall_factor        what is bid and cannot be delivered or held ready is bought back at so many times the
+                            product's price (energy: of the energy price, services: of the contract price and the
+                            energy price together); only with stage = "committed"
+    call                    probabilities of being called
+    limit                   of each product
+    reactive_usd_per_mvarh  availability price gamma_0 of (28)
+    reactive_required_mvar  contract Q_req of (53), of every hour
+    reactive_paid_mvar      most that is paid for; None = the contract
+    reactive_cost           "losses": additional losses take power away, in (36)-(37) and in the fuel;
+                            "opportunity": they are charged by (31) instead;
+                            "offer": the units' offers (4), (13) are charged instead
+    """
+
+    stage: Literal["committed", "per_scenario"] = "committed"
+    shortfall_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 4.0
+    call: CallSettings
+    limit: GridLimits = GridLimits()
+    reactive_usd_per_mvarh: Size
+    reactive_required_mvar: Size
+    reactive_paid_mvar: Size | None = None
+    reactive_cost: ReactiveCost = "losses"
+
+    @model_validator(mode="after")
+    def _contract_is_paid(self) -> Self:
+        if self.reactive_paid_mvar is not None and self.reactive_paid_mvar < self.reactive_required_mvar:
+            raise ValueError(
+                f"reactive_paid_mvar = {self.reactive_paid_mvar:g} is below "
+                f"reactive_required_mvar = {self.reactive_required_mvar:g}"
+            )
+        return self
+
+    @property
+    def paid_mvar(self) -> float:
+        return self.reactive_required_mvar if self.reactive_paid_mvar is None else self.reactive_paid_mvar
+
+
+class RiskSettings(_Table):
+    """Table [risk]: maximise w E[profit] + (1 - w) CVaR_delta. Paper 2, eqs. (32)-(35).
+
+    w      1 = risk-neutral
+    delta  confidence level: CVaR is the mean of the worst 1 - delta of the probability
+    """
+
+    w: Annotated[float, Field(ge=0, le=1)]
+    delta: Annotated[float, Field(gt=0, lt=1)]
+
+
+class SolverSettings(_Table):
+    """Table [solver]: how one scenario's problem is solved.
+
+    tangent_usd   a convex cost may be this far below its function; limits may be exceeded by as many MW
+    mip_gap_usd   absolute gap of mixed-integer solves
+    """
+
+    tangent_usd: float = Field(default=1e-4, gt=0, allow_inf_nan=False)
+    mip_gap_usd: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+
+    def block(self) -> BlockSettings:
+        """The settings of a block."""
+        return BlockSettings(tangent_tol=self.tangent_usd, mip_abs_gap=self.mip_gap_usd)
+
+
+class UnitTables(_Table):
+    """The microgrid's units by kind and name."""
+
+    mt: dict[str, MicroTurbine] = {}
+    wind: dict[str, WindTurbine] = {}
+    solar: dict[str, Solar] = {}
+    storage: dict[str, Storage] = {}
+    demand_response: dict[str, DemandResponse] = {}
+
+    @model_validator(mode="after")
+    def _have_names_of_their_own(self) -> Self:
+        kinds: tuple[Mapping[str, Unit], ...] = (self.mt, self.wind, self.solar, self.storage, self.demand_response)
+        names = [name for kind in kinds for name in kind]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two units are called {', '.join(twice)}; give each a name of its own")
+        if "MG" in names:
+            raise ValueError("a unit cannot be called MG: the microgrid as a whole is called so")
+        return self
+
+    @property
+    def units(self) -> dict[str, Unit]:
+        """Every unit by name, kind by kind."""
+        return {**self.mt, **self.solar, **self.wind, **self.storage, **self.demand_response}
+
+    @property
+    def takes_power(self) -> bool:
+        """There is something that takes power from the units: a store, or load that catches up."""
+        return bool(self.storage or self.demand_response)
+
+
+class MicrogridSettings(UnitTables):
+    """All tables of the case file that describe the microgrid."""
+
+    time: TimeSettings
+    series: SeriesSettings
+    prices: PriceSettings
+    scenarios: ScenarioSettings
+    market: MarketSettings
+    risk: RiskSettings
+    solver: SolverSettings = SolverSettings()
