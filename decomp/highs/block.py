@@ -60,10 +60,11 @@ class CompiledBlock:
         """The state with the initial schedule in it, where the block has an initial price."""
         if self.initial_price is None or state.initial is not None:
             return Outcome(Status.OPTIMAL, np.zeros(0), None, state)
-        outcome = self.solver.answer(self._question(state, self.initial_price, None), state, exact=True)
+        program = self.program
+        outcome = self.solver.answer(self._question(program, state, self.initial_price, None), state, exact=True)
         if outcome.status.has_point:
-            x = self.program.lifted(outcome.x)
-            initial = Initial(self.program.offer(x), x, self.program.objective(x))
+            x = program.lifted(outcome.x)
+            initial = Initial(program.offer(x), x, program.objective(x))
             outcome = replace(outcome, state=replace(outcome.state, initial=initial))
         return outcome
 
@@ -76,20 +77,22 @@ class CompiledBlock:
         ready = self.prepared(state)
         if not ready.status.has_point:
             return self._failed(ready.status, f"initial schedule: {ready.message}", signal, begin), state
-        state = replace(ready.state, active=signal.active)
-        question = self._question(state, signal.price, signal.active)
+        program, state = self.program, ready.state
+        if state.active is not signal.active:
+            state = state.after(active=signal.active)
+        question = self._question(program, state, signal.price, signal.active)
         if signal.target is not None and signal.penalty is not None and np.any(signal.penalty > 0):
             question = replace(
                 question,
                 stiffness=self.weight * signal.penalty,
-                target=signal.target + self._origin(state) - self.program.coupling_0,
+                target=signal.target + self._origin(state) - program.coupling_0,
             )
         outcome = self.solver.answer(question, state, exact=signal.exact)
         if not outcome.status.has_point:
             return self._failed(outcome.status, outcome.message, signal, begin), outcome.state
         revised = state.whole is not None and outcome.state.whole is not state.whole
-        response = self._response(outcome, signal.id, begin)
-        return replace(response, revised=revised and self.settings.milp == "fix"), outcome.state
+        revised = revised and self.settings.milp == "fix"
+        return self._response(program, outcome, signal.id, begin, revised), outcome.state
 
     def evaluate(self, y: FloatArray, state: WarmState) -> Response:
         """min f with the offers fixed at y; the integers are those held, or chosen anew where they do not allow y."""
@@ -100,16 +103,16 @@ class CompiledBlock:
         ready = self.prepared(state)
         if not ready.status.has_point:
             return self._failed(ready.status, f"initial schedule: {ready.message}", None, begin)
-        state = ready.state
+        program, state = self.program, ready.state
         entries = tuple(f"offer {i} = {value:.6g}" for i, value in enumerate(y))
-        held = self.program.with_rows(self.program.coupling, y + self._origin(state) - self.program.coupling_0, entries)
+        held = program.with_rows(program.coupling, y + self._origin(state) - program.coupling_0, entries)
         fixed = ProgramSolver(held, self.settings, self.first_options, self.first_options)
-        question = self._question(state, np.zeros(len(y)), state.active)
+        question = self._question(held, state, np.zeros(len(y)), state.active)
         start = replace(state, basis=None)
         outcome = fixed.answer(question, start, exact=False)
         if not outcome.status.has_point:
             return self._failed(outcome.status, outcome.message, None, begin)
-        return replace(self._response(replace(outcome, state=state), 0, begin), bound=None)
+        return replace(self._response(program, replace(outcome, state=state), 0, begin, False), bound=None)
 
     # -- from the signal to a question ---------------------------------------------------------------------------------
 
@@ -135,29 +138,30 @@ class CompiledBlock:
             return 0.0
         return float((self.weight * self.initial_price) @ state.initial.offer)
 
-    def _question(self, state: WarmState, price: FloatArray, active: BoolArray | None) -> Question:
+    def _question(self, program: Program, state: WarmState, price: FloatArray, active: BoolArray | None) -> Question:
         worth = self.weight * price
-        constant = self.program.constant - self._paid(state)
-        constant -= float(worth @ (self.program.coupling_0 - self._origin(state)))
-        lb, ub = self.program.lb, self.program.ub
+        constant = program.constant - self._paid(state)
+        constant -= float(worth @ (program.coupling_0 - self._origin(state)))
+        lb, ub = program.lb, program.ub
         if active is not None and state.initial is not None and self.frozen:
             keep = [columns for i, columns in self.frozen.items() if active[i]]
             if keep:
                 held = np.concatenate(keep)
                 lb, ub = lb.copy(), ub.copy()
                 lb[held] = ub[held] = state.initial.point[held]
-        return Question(self.program.cost - self.program.coupling_t @ worth, constant, lb, ub)
+        return Question(program, program.cost - program.coupling_t @ worth, constant, lb, ub)
 
     # -- from the outcome to an answer ---------------------------------------------------------------------------------
 
-    def _response(self, outcome: Outcome, signal_id: int, begin: float) -> Response:
-        x = self.program.lifted(outcome.x)
+    def _response(self, program: Program, outcome: Outcome, signal_id: int, begin: float, revised: bool) -> Response:
+        x = program.lifted(outcome.x) if outcome.true is None else outcome.true
         return Response(
-            y=self.program.offer(x) - self._origin(outcome.state),
-            cost=self.program.objective(x) - self._paid(outcome.state),
+            y=program.offer(x) - self._origin(outcome.state),
+            cost=program.objective(x) - self._paid(outcome.state),
             bound=outcome.bound,
             status=outcome.status,
-            report=self.program.told(x),
+            report=program.told(x),
+            revised=revised,
             message=outcome.message,
             point=x,
             signal_id=signal_id,

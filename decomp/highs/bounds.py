@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from decomp.highs.program import Program
-from decomp.highs.scaling import tangent_matrix
-from decomp.highs.tangents import Pool
-from decomp.messages import FloatArray
+from decomp.highs.tangents import Pool, Terms
+from decomp.messages import FloatArray, IntArray
 
 REACH = 1e3  # a column without a bound is taken to stay within this multiple of max(1, |x|) ...
 RESIDUAL = 1e-7  # ... and only rounding, relative to its cost, may be left on it
@@ -35,18 +34,36 @@ def dual_bound(
     if program.quad is not None:
         curve = program.quad @ x
         cost, constant = cost + curve, constant - 0.5 * float(x @ curve)
-    row_dual = np.where(np.isinf(np.where(row_dual > 0, program.row_lo, program.row_hi)), 0.0, row_dual)
-    pool_dual = np.maximum(pool_dual, 0.0)
-    reduced = cost - program.A_t @ row_dual
+    held = np.flatnonzero(row_dual)
+    side = np.where(row_dual[held] > 0, program.row_lo[held], program.row_hi[held])
+    if not np.all(np.isfinite(side)):
+        held, side = held[np.isfinite(side)], side[np.isfinite(side)]
+    used = np.zeros(len(row_dual))
+    used[held] = row_dual[held]
+    reduced = cost - program.A_t @ used
+    total = constant + float(side @ used[held])
     if len(pool):
-        reduced = reduced - tangent_matrix(program.terms, pool, len(cost)).T @ pool_dual
-    side = np.where(row_dual > 0, program.row_lo, program.row_hi)
-    total = constant + float(np.where(row_dual != 0, side, 0.0) @ row_dual) + float(pool.level @ pool_dual)
+        some = np.flatnonzero(pool_dual > 0)
+        reduced -= tangent_sums(program.terms, pool, pool_dual, some, len(cost))
+        total += float(pool.level[some] @ pool_dual[some])
     end = np.where(reduced > 0, lb, ub)
-    end = np.where(reduced != 0, end, 0.0)
+    end[reduced == 0] = 0.0
     open_ended = np.isinf(end)
+    if not open_ended.any():
+        bound = total + float(reduced @ end)
+        return bound if np.isfinite(bound) else None
     if np.any(np.abs(reduced[open_ended]) > RESIDUAL * np.maximum(1.0, np.abs(cost[open_ended]))):
         return None
     reach = np.abs(reduced[open_ended]) @ np.maximum(1.0, np.abs(x[open_ended]))
     bound = total + float(reduced[~open_ended] @ end[~open_ended]) - REACH * float(reach)
     return bound if np.isfinite(bound) else None
+
+
+def tangent_sums(terms: Terms, pool: Pool, dual: FloatArray, some: IntArray, n: int) -> FloatArray:
+    """sum_p dual_p (row of tangent p) over some of the pool's tangents, (n,)."""
+    term, weight = pool.term[some], dual[some]
+    out = np.asarray(np.bincount(terms.epigraph[term], weight, n), np.float64)
+    for column, slope in zip(terms.column[term].T, pool.slope[some].T, strict=True):
+        # where the argument is a number the slope is 0 and the column -1
+        out -= np.bincount(np.maximum(column, 0), weight * slope, n)
+    return out

@@ -1,12 +1,15 @@
-"""A linear program solved again and again: only costs, bounds and tangents change."""
+"""A linear program solved again and again: only costs, bounds, right-hand sides and tangents change."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import highspy
 import numpy as np
+from scipy import sparse
 
 from decomp.highs.program import Program
 from decomp.highs.scaling import Rows, Scaled
@@ -87,23 +90,27 @@ class LinearAnswer:
 
 
 class WarmLinear:
-    """One HiGHS object for one program. The answer is a function of the arguments of `solve`, of nothing else.
+    """One HiGHS object for all programs of one structure. An answer is a function of `solve`'s arguments alone.
 
-    The object itself only saves work: the model is passed once, tangents are appended. Each solve clears what the
-    solver remembers and starts from the given basis. With `fresh_every` = k every k-th solve is done on a new object.
+    The object itself only saves work: the matrix is passed once, numbers are passed where they differ from those of
+    the solve before, tangents are appended. Each solve clears what the solver remembers and starts from the given
+    basis. With `fresh_every` = k every k-th solve is done on a new object.
     """
 
-    def __init__(self, program: Program, scaled: Scaled, fresh_every: int = 0) -> None:
-        self.program, self.scaled, self.fresh_every = program, scaled, fresh_every
+    def __init__(self, scaled: Scaled, fresh_every: int = 0) -> None:
+        self.scaled, self.fresh_every = scaled, fresh_every
+        self.inverse = 1.0 / scaled.column  # powers of two: dividing and multiplying by them are both exact
         self.given: dict[str, object] = {}
-        self.columns = np.arange(len(program.cost), dtype=np.int32)
         self.solver: highspy.Highs | None = None
-        self.loaded = program.terms.no_tangents()
+        self.held: list[FloatArray] = []
+        self.matrix: sparse.csr_matrix | None = None
+        self.loaded = scaled.terms.no_tangents()
         self.factor = np.zeros(0)
         self.count = 0
 
     def solve(
         self,
+        program: Program,
         cost: FloatArray,
         lb: FloatArray,
         ub: FloatArray,
@@ -113,11 +120,9 @@ class WarmLinear:
         options: Options | None = None,
         time_limit_s: float | None = None,
     ) -> LinearAnswer:
-        """min cost'x over the rows, the pool's tangents and lb <= x <= ub, from the given basis."""
-        solver = self._ready(pool)
-        column = self.scaled.column
-        solver.changeColsCost(len(column), self.columns, cost * column)
-        solver.changeColsBounds(len(column), self.columns, lb / column, ub / column)
+        """min cost'x over the program's rows, the pool's tangents and lb <= x <= ub, from the given basis."""
+        solver = self._ready(program, pool)
+        self._pass_numbers(solver, program, cost * self.scaled.column, lb * self.inverse, ub * self.inverse)
         if basis is None:
             strategy = DUAL
         answer = self._run(solver, basis, strategy, options or {}, time_limit_s)
@@ -154,29 +159,72 @@ class WarmLinear:
         if status is not Status.OPTIMAL or not solution.value_valid:
             nothing = np.zeros(0)
             return LinearAnswer(Status.ERROR if status is Status.OPTIMAL else status, nothing, nothing, nothing, None)
-        dual = np.array(solution.row_dual)
+        dual = floats(solution.row_dual)
         return LinearAnswer(
             status,
-            np.array(solution.col_value) * self.scaled.column,
+            floats(solution.col_value) * self.scaled.column,
             dual[:m] * self.scaled.row,
             dual[m:] * self.factor,
             Basis(solver.getBasis()),
         )
 
-    def _ready(self, pool: Pool) -> highspy.Highs:
-        """A solver that holds the rows and exactly the pool's tangents, in order."""
+    def _ready(self, program: Program, pool: Pool) -> highspy.Highs:
+        """A solver that holds the program's matrix and exactly the pool's tangents, in order."""
         self.count += 1
-        due = self.fresh_every > 0 and self.count % self.fresh_every == 0
-        if self.solver is None or due or not pool.starts_with(self.loaded):
-            self.solver, self.given = new_solver({}), {}
-            pass_rows(self.solver, self.scaled.rows, np.zeros(len(self.columns)))
-            self.loaded, self.factor = self.program.terms.no_tangents(), np.zeros(0)
+        if self.solver is None or (self.fresh_every > 0 and self.count % self.fresh_every == 0):
+            self.solver, self.given, self.matrix = new_solver({}), {}, None
+        if self.matrix is not program.A:
+            rows = self.scaled.rows_of(program)
+            n = rows.A.shape[1]
+            lp = pass_rows(self.solver, rows, np.zeros(n))
+            self.held = [np.zeros(n), np.array(lp.col_lower_), np.array(lp.col_upper_), rows.lo, rows.hi]
+            self.matrix, self.loaded, self.factor = program.A, self.scaled.terms.no_tangents(), np.zeros(0)
+        if pool is not self.loaded and not pool.starts_with(self.loaded):
+            first = len(self.scaled.row)
+            gone = np.arange(first, first + len(self.loaded), dtype=np.int32)
+            self.solver.deleteRows(len(gone), gone)
+            self.loaded, self.factor = self.scaled.terms.no_tangents(), np.zeros(0)
         if len(pool) > len(self.loaded):
             rows, factor = self.scaled.tangent_rows(pool.only(slice(len(self.loaded), None)))
             add_rows(self.solver, rows)
             self.factor = np.concatenate([self.factor, factor])
-            self.loaded = pool
+        self.loaded = pool
         return self.solver
+
+    def _pass_numbers(
+        self, solver: highspy.Highs, program: Program, cost: FloatArray, lb: FloatArray, ub: FloatArray
+    ) -> None:
+        """Costs, bounds and right-hand sides, in scaled units, as far as the solver does not hold them already."""
+        held = self.held
+        at = _changed(cost, held[0])
+        if len(at):
+            solver.changeColsCost(len(at), at, cost[at])
+        at = _changed(lb, held[1], ub, held[2])
+        if len(at):
+            solver.changeColsBounds(len(at), at, lb[at], ub[at])
+        lo, hi = program.row_lo * self.scaled.row, program.row_hi * self.scaled.row
+        at = _changed(lo, held[3], hi, held[4])
+        if len(at):
+            solver.changeRowsBounds(len(at), at, lo[at], hi[at])
+        self.held = [cost, lb, ub, lo, hi]
+
+
+def _changed(*pairs: FloatArray) -> np.ndarray:
+    """Places where new and old differ in any of the pairs new, old, new, old."""
+    differ = pairs[0] != pairs[1]
+    for new, old in zip(pairs[2::2], pairs[3::2], strict=True):
+        differ |= new != old
+    return np.flatnonzero(differ).astype(np.int32)
+
+
+def floats(values: list[float]) -> FloatArray:
+    """A list of floats as an array; several times faster than numpy's own way."""
+    return np.frombuffer(_packer(len(values)).pack(*values))
+
+
+@cache
+def _packer(n: int) -> struct.Struct:
+    return struct.Struct(f"{n}d")
 
 
 def new_solver(options: Options) -> highspy.Highs:

@@ -50,7 +50,7 @@ def solve_mixed(
         },
     )
     column = scaled.column
-    pass_rows(solver, scaled.rows, cost * column, lb / column, ub / column)
+    pass_rows(solver, scaled.rows_of(program), cost * column, lb / column, ub / column)
     add_rows(solver, scaled.tangent_rows(pool)[0])
     whole = np.flatnonzero(program.integer).astype(np.int32)
     kind = np.full(len(whole), int(highspy.HighsVarType.kInteger), np.uint8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -54,9 +55,7 @@ class Program:
 
     def lifted(self, x: FloatArray) -> FloatArray:
         """The point with every epigraph variable raised to its function: what the point truly costs."""
-        x = x.copy()
-        np.maximum.at(x, self.terms.epigraph, self.terms.values(self.terms.arguments(x)))
-        return x
+        return self.terms.lifted(x, self.terms.values(self.terms.arguments(x))) if len(self.terms) else x
 
     @cached_property
     def coupling_t(self) -> sparse.csr_matrix:
@@ -69,11 +68,22 @@ class Program:
     @cached_property
     def term_weight(self) -> FloatArray:
         """Cost of one unit of each epigraph variable: |cost|, and 1 more where a row, bound or offer holds it too."""
-        used = np.isfinite(self.ub)
+        return np.abs(self.cost[self.terms.epigraph]) + (self._held | np.isfinite(self.ub))[self.terms.epigraph]
+
+    @cached_property
+    def _held(self) -> BoolArray:
+        held = np.zeros(len(self.cost), bool)
         for matrix in (self.A, self.coupling, self.quad):
             if matrix is not None:
-                used[matrix.tocoo().col] = True
-        return np.abs(self.cost[self.terms.epigraph]) + used[self.terms.epigraph]
+                held[matrix.tocoo().col] = True
+        return held
+
+    def variant(self, **changes: Any) -> Program:
+        """The same structure with other numbers; what depends on the matrices alone is not worked out again."""
+        other = replace(self, **changes)
+        keep = {"coupling_t", "_held"} | (set() if "A" in changes else {"A_t"})
+        other.__dict__.update({name: getattr(self, name) for name in keep})
+        return other
 
     def with_rows(self, A: sparse.csr_matrix, value: FloatArray, names: tuple[str, ...]) -> Program:
         """The same program with more rows A x = value."""

@@ -10,7 +10,7 @@ import piqp
 from scipy import sparse
 
 from decomp.highs.program import Program
-from decomp.highs.scaling import Scaled
+from decomp.highs.scaling import Rows, Scaled
 from decomp.highs.tangents import Pool
 from decomp.messages import FloatArray, Status
 
@@ -51,14 +51,21 @@ class Quadratic:
         quad = sparse.csc_matrix((self.n, self.n)) if program.quad is None else program.quad
         self.quad = sparse.csc_matrix(S @ quad @ S)
         self.link = sparse.csr_matrix(sparse.hstack([program.coupling @ S, -sparse.eye_array(self.offers)]))
-        lo, hi = scaled.rows.lo, scaled.rows.hi
-        self.equal = np.flatnonzero(lo == hi)
-        self.open = np.flatnonzero((lo < hi) & (np.isfinite(lo) | np.isfinite(hi)))
-        self.equal_rows, self.open_rows = scaled.rows.A[self.equal], scaled.rows.A[self.open]
-        self.conflict = bool(np.any(lo > hi))
+        self.matrix: sparse.csr_matrix | None = None
+        self.equal = self.open = np.zeros(0, np.int64)
+
+    def _split(self, rows: Rows) -> None:
+        """Sort the rows into equations and the others; what is as it was in the solve before is kept."""
+        equal = np.flatnonzero(rows.lo == rows.hi)
+        open_ = np.flatnonzero((rows.lo < rows.hi) & (np.isfinite(rows.lo) | np.isfinite(rows.hi)))
+        if rows.A is self.matrix and np.array_equal(equal, self.equal) and np.array_equal(open_, self.open):
+            return
+        self.matrix, self.equal, self.open = rows.A, equal, open_
+        self.equal_rows, self.open_rows = rows.A[equal], rows.A[open_]
 
     def solve(
         self,
+        program: Program,
         cost: FloatArray,
         lb: FloatArray,
         ub: FloatArray,
@@ -66,11 +73,12 @@ class Quadratic:
         stiffness: FloatArray | None = None,
         target: FloatArray | None = None,
     ) -> QuadraticAnswer:
-        """The optimum over the rows, the pool's tangents and lb <= x <= ub. Raises nothing: failure is a status."""
-        nothing = np.zeros(0)
-        if self.conflict or np.any(lb > ub):
+        """The optimum over the program's rows, the pool's tangents and lb <= x <= ub; failure is a status."""
+        nothing, rows = np.zeros(0), self.scaled.rows_of(program)
+        self._split(rows)
+        if np.any(rows.lo > rows.hi) or np.any(lb > ub):
             return QuadraticAnswer(Status.INFEASIBLE, nothing, nothing, nothing)
-        column, rows = self.scaled.column, self.scaled.rows
+        column = self.scaled.column
         low, high = lb / column, ub / column
         # a column whose bounds meet has no interior: it is an equation
         fixed = np.flatnonzero(lb == ub)

@@ -35,13 +35,23 @@ class Scaled:
     column: FloatArray
     rows: Rows
     terms: Terms
+    base: sparse.csr_matrix
 
     @classmethod
     def of(cls, program: Program) -> Scaled:
         row, column = factors(program.A, program.integer)
         A = sparse.csr_matrix(sparse.diags_array(row) @ program.A @ sparse.diags_array(column))
         A.sort_indices()
-        return cls(row, column, Rows(A, program.row_lo * row, program.row_hi * row), program.terms)
+        return cls(row, column, Rows(A, program.row_lo * row, program.row_hi * row), program.terms, program.A)
+
+    def rows_of(self, program: Program) -> Rows:
+        """The rows of a program of this structure; their numbers may be others."""
+        A = self.rows.A
+        if program.A is not self.base:
+            data = program.A.data * self.column[A.indices]
+            data *= np.repeat(self.row, np.diff(A.indptr))
+            A = sparse.csr_matrix((data, A.indices, A.indptr), shape=A.shape)
+        return Rows(A, program.row_lo * self.row, program.row_hi * self.row)
 
     def tangent_rows(self, pool: Pool) -> tuple[Rows, FloatArray]:
         """The pool's tangents as scaled rows, and their row factors."""

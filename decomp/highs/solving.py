@@ -26,6 +26,7 @@ TANGENT_TEXT = "convex terms still violated beyond tangent_tol after tangent_rou
 class Question:
     """min 1/2 x'Qx + cost'x + constant + 1/2 sum_i stiffness_i (coupling_i x - target_i)^2 within lb <= x <= ub."""
 
+    program: Program
     cost: FloatArray
     constant: float
     lb: FloatArray
@@ -36,7 +37,10 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A solved question: point, proven lower bound, the warm state after it, why there is no point; multipliers."""
+    """A solved question: point, proven lower bound, the warm state after it, why there is no point; multipliers.
+
+    true: the point with every epigraph variable raised to its function, where that has been worked out already
+    """
 
     status: Status
     x: FloatArray
@@ -45,23 +49,28 @@ class Outcome:
     message: str = ""
     row_dual: FloatArray = field(default_factory=lambda: np.zeros(0))
     pool_dual: FloatArray = field(default_factory=lambda: np.zeros(0))
+    true: FloatArray | None = None
 
 
 class ProgramSolver:
-    """Answers questions about one program. Warm states go in and come out; solver objects are kept to save work."""
+    """Answers questions about programs of one structure: the same matrix pattern, terms and integers.
+
+    Warm states go in and come out; solver objects are kept to save work.
+    """
 
     def __init__(
         self, program: Program, settings: BlockSettings, first_options: Options, later_options: Options
     ) -> None:
-        self.program, self.settings = program, settings
+        self.settings = settings
+        self.integer = np.flatnonzero(program.integer)
         self.first_options, self.later_options = first_options, later_options
         self.scaled = Scaled.of(program)
         self.quadratic = Quadratic(program, self.scaled)
-        self.warm = WarmLinear(program, self.scaled, settings.fresh_every)
+        self.warm = WarmLinear(self.scaled, settings.fresh_every)
 
     def answer(self, question: Question, state: WarmState, exact: bool) -> Outcome:
         """Continuous programs at once; with integers: decide them when new or asked, then the continuous program."""
-        if not self.program.integer.any():
+        if not len(self.integer):
             return self._continuous(question, state)
         decide = exact or state.whole is None or self.settings.milp == "each_round"
         before = self._continuous(question, state) if state.whole is not None else None
@@ -78,15 +87,16 @@ class ProgramSolver:
     def _decided(self, question: Question, state: WarmState) -> Outcome:
         """Integers from a mixed-integer solve (without penalty), then the continuous program with them fixed."""
         options = self.first_options if state.basis is None else self.later_options
-        s, weight = self.settings, self.program.term_weight
+        program = question.program
+        s, weight = self.settings, program.term_weight
         bound, settled = None, False
         cost = question.cost.copy()
-        cost[self.program.curve] = 1.0
-        weight = weight + np.isin(self.program.terms.epigraph, self.program.curve)
+        cost[program.curve] = 1.0
+        weight = weight + np.isin(program.terms.epigraph, program.curve)
         answer = None
         for _ in range(s.tangent_rounds):
             answer = solve_mixed(
-                self.program,
+                program,
                 self.scaled,
                 cost,
                 question.lb,
@@ -101,14 +111,14 @@ class ProgramSolver:
                 return self._explained(answer.status, question, state, whole=True)
             if answer.bound is not None:
                 bound = answer.bound if bound is None else max(bound, answer.bound)
-            violated = self.program.terms.violated(answer.x, weight, s.tangent_tol)
+            terms = program.terms
+            violated = terms.violated(answer.x, weight, s.tangent_tol)
             if not len(violated):
                 settled = True
                 break
-            terms = self.program.terms
             state = state.with_tangents(terms.tangents(terms.arguments(answer.x), violated))
         assert answer is not None
-        whole = answer.x[self.program.integer]
+        whole = answer.x[self.integer]
         outcome = self._continuous(question, replace(state, whole=whole))
         if question.stiffness is not None or bound is None:
             return replace(outcome, bound=None)
@@ -125,49 +135,56 @@ class ProgramSolver:
         lb, ub = question.lb, question.ub
         if state.whole is not None:
             lb, ub = lb.copy(), ub.copy()
-            lb[self.program.integer] = ub[self.program.integer] = state.whole
-        fixed = replace(question, lb=lb, ub=ub)
-        curved = self.program.quad is not None or question.stiffness is not None
-        weight, strategy = self.program.term_weight, PRIMAL
+            lb[self.integer] = ub[self.integer] = state.whole
+        fixed = question if state.whole is None else replace(question, lb=lb, ub=ub)
+        program = question.program
+        curved = program.quad is not None or question.stiffness is not None
+        terms, weight, strategy = program.terms, program.term_weight, PRIMAL
         for round_ in range(self.settings.tangent_rounds):
             step = self._curved_step(fixed, state) if curved else self._linear_step(fixed, state, strategy)
             if not step.status.has_point:
                 return self._explained(step.status, fixed, state)
             state = step.state
-            violated = self.program.terms.violated(step.x, weight, self.settings.tangent_tol)
+            if not len(terms):
+                return self._finished(fixed, step, step.x)
+            values = terms.values(terms.arguments(step.x))
+            violated = np.flatnonzero(weight * (values - step.x[terms.epigraph]) > self.settings.tangent_tol)
             if not len(violated):
-                return self._finished(fixed, step)
+                return self._finished(fixed, step, terms.lifted(step.x, values))
             if round_ + 1 < self.settings.tangent_rounds:
-                more = self.program.terms.more_tangents(
+                more = terms.more_tangents(
                     step.x, violated, state.pool, step.pool_dual, weight, self.settings.tangent_tol
                 )
                 state = state.with_tangents(more)
                 strategy = DUAL  # a cut leaves the basis dual feasible
-        return replace(self._finished(fixed, step), status=Status.FEASIBLE, message=TANGENT_TEXT)
+        return replace(self._finished(fixed, step, None), status=Status.FEASIBLE, message=TANGENT_TEXT)
 
-    def _finished(self, q: Question, step: Outcome) -> Outcome:
+    def _finished(self, q: Question, step: Outcome, true: FloatArray | None) -> Outcome:
         """The last step with its bound, where no penalty is in the objective, and the state one solve later."""
         pool, bound = step.state.pool, None
         if q.stiffness is None:
             bound = dual_bound(
-                self.program, q.cost, q.constant, q.lb, q.ub, step.x, step.row_dual, pool, step.pool_dual
+                q.program, q.cost, q.constant, q.lb, q.ub, step.x, step.row_dual, pool, step.pool_dual
             )  # fmt: skip
-        return replace(step, bound=bound, state=self._tidied(step.state, step.pool_dual))
+        state = self._tidied(q.program, step.state, step.pool_dual)
+        return Outcome(step.status, step.x, bound, state, "", step.row_dual, step.pool_dual, true)
 
-    def _tidied(self, state: WarmState, pool_dual: FloatArray) -> WarmState:
+    def _tidied(self, program: Program, state: WarmState, pool_dual: FloatArray) -> WarmState:
         """The state one solve later; where the pool has outgrown its terms, without the tangents idle for longest.
 
         They go when there are twice as many as are to stay, so that the solver's rows are seldom written anew. A
         tangent that the basis holds stays, or it would be no basis.
         """
+        if not len(state.pool):
+            return state
         # a term's multipliers sum to its weight; an interior point leaves a trace on every tangent
-        share = HOLDS * self.program.term_weight[state.pool.term]
+        share = HOLDS * program.term_weight[state.pool.term]
         idle = np.where(pool_dual > share, 0, state.idle + 1)
-        most = math.ceil(self.settings.tangents_per_term * len(self.program.terms))
-        state = replace(state, idle=idle)
+        most = math.ceil(self.settings.tangents_per_term * len(program.terms))
+        state = state.after(idle=idle)
         if state.basis is None or len(state.pool) <= 2 * most:
             return state
-        m = len(self.program.row_names)
+        m = len(program.row_names)
         held = state.basis.codes()[1][m:] != int(BASIC)
         newest_first = np.arange(len(idle), 0, -1)
         keep = held.copy()
@@ -176,16 +193,17 @@ class ProgramSolver:
 
     def _linear_step(self, q: Question, state: WarmState, strategy: int) -> Outcome:
         options = self.first_options if state.basis is None else self.later_options
-        a = self.warm.solve(q.cost, q.lb, q.ub, state.pool, state.basis, strategy, options, self.settings.time_limit_s)
-        after = replace(state, basis=a.basis) if a.status.has_point else state
+        limit = self.settings.time_limit_s
+        a = self.warm.solve(q.program, q.cost, q.lb, q.ub, state.pool, state.basis, strategy, options, limit)
+        after = state.after(basis=a.basis) if a.status.has_point else state
         return Outcome(a.status, a.x, None, after, row_dual=a.row_dual, pool_dual=a.pool_dual)
 
     def _curved_step(self, q: Question, state: WarmState) -> Outcome:
-        used, ub = np.ones(len(state.pool), bool), q.ub
-        if len(self.program.curve):
-            used, ub = ~np.isin(self.program.terms.epigraph, self.program.curve)[state.pool.term], q.ub.copy()
-            ub[self.program.curve] = 0.0
-        a = self.quadratic.solve(q.cost, q.lb, ub, state.pool.only(used), q.stiffness, q.target)
+        used, ub, program = np.ones(len(state.pool), bool), q.ub, q.program
+        if len(program.curve):
+            used, ub = ~np.isin(program.terms.epigraph, program.curve)[state.pool.term], q.ub.copy()
+            ub[program.curve] = 0.0
+        a = self.quadratic.solve(program, q.cost, q.lb, ub, state.pool.only(used), q.stiffness, q.target)
         pool_dual = np.zeros(len(used))
         if a.status.has_point:
             pool_dual[used] = a.pool_dual
@@ -193,20 +211,22 @@ class ProgramSolver:
 
     def _value(self, question: Question, outcome: Outcome) -> float:
         """The question's objective at the outcome's point, convex terms exact."""
-        x = self.program.lifted(outcome.x)
-        value = self.program.objective(x) - self.program.constant + question.constant
-        value += float((question.cost - self.program.cost) @ x)
+        program = question.program
+        x = program.lifted(outcome.x)
+        value = program.objective(x) - program.constant + question.constant
+        value += float((question.cost - program.cost) @ x)
         if question.stiffness is not None and question.target is not None:
-            value += 0.5 * float(question.stiffness @ (self.program.coupling @ x - question.target) ** 2)
+            value += 0.5 * float(question.stiffness @ (program.coupling @ x - question.target) ** 2)
         return value
 
     def _worth_it(self) -> float:
         """Gains below this are the tolerances of the two solves, not better integers."""
-        return 10 * self.settings.mip_abs_gap + (self.settings.tangent_tol if len(self.program.terms) else 0.0)
+        return 10 * self.settings.mip_abs_gap + (self.settings.tangent_tol if len(self.scaled.terms) else 0.0)
 
     def _explained(self, status: Status, question: Question, state: WarmState, whole: bool = False) -> Outcome:
         text = LIMIT_TEXT
         if status is not Status.LIMIT:
-            held = np.zeros(len(self.program.coupling_0)) if question.stiffness is None else question.stiffness
-            status, text = diagnose(self.program, question.cost, question.lb, question.ub, state.pool, held > 0, whole)
+            program = question.program
+            held = np.zeros(len(program.coupling_0)) if question.stiffness is None else question.stiffness
+            status, text = diagnose(program, question.cost, question.lb, question.ub, state.pool, held > 0, whole)
         return Outcome(status, np.zeros(0), None, state, message=text)

@@ -24,7 +24,7 @@ class ConvexTerm:
 
     epigraph   a Pyomo variable, or a sequence of m
     variables  for each of the k arguments a variable or a number, or a sequence of m of them
-    function   (x_1, .., x_k), each (m,) -> (m,); convex in all arguments together
+    function   (x_1, .., x_k), each (m,) -> (m,), member by member; convex in all arguments together
     gradient   (x_1, .., x_k), each (m,) -> k arrays (m,); a subgradient where f has a kink
     name       for messages
     """
@@ -112,6 +112,9 @@ class Terms:
     epigraph: IntArray = field(init=False)
     column: IntArray = field(init=False)
     given: FloatArray = field(init=False)
+    _calls: tuple[tuple[Function, Gradient, int, Any], ...] = field(init=False)  # alike groups are asked at once
+    _all_decided: bool = field(init=False)
+    _distinct: bool = field(init=False)  # no epigraph variable belongs to two terms
 
     def __post_init__(self) -> None:
         width = max((len(g.column) for g in self.groups), default=0)
@@ -121,8 +124,24 @@ class Terms:
             column[rows, : len(group.column)] = group.column.T
             given[rows, : len(group.column)] = group.given.T
         epigraph = np.concatenate([np.zeros(0, np.int64), *(g.epigraph for g in self.groups)])
-        for name, value in (("epigraph", epigraph), ("column", column), ("given", given)):
+        for name, value in (
+            ("epigraph", epigraph),
+            ("column", column),
+            ("given", given),
+            ("_calls", self._alike()),
+            ("_all_decided", bool(np.all(column >= 0))),
+            ("_distinct", len(set(epigraph.tolist())) == len(epigraph)),
+        ):
             object.__setattr__(self, name, value)
+
+    def _alike(self) -> tuple[tuple[Function, Gradient, int, Any], ...]:
+        found: dict[Any, list[slice]] = {}
+        for group, rows in self._rows():
+            found.setdefault((group.function, group.gradient, len(group.column)), []).append(rows)
+        return tuple(
+            (*call, rows[0] if len(rows) == 1 else np.concatenate([np.arange(r.start, r.stop) for r in rows]))
+            for call, rows in ((key, rows) for key, rows in found.items())
+        )
 
     def __len__(self) -> int:
         return len(self.epigraph)
@@ -141,22 +160,32 @@ class Terms:
 
     def arguments(self, x: FloatArray) -> FloatArray:
         """The arguments (M, k) of every term at the point x."""
-        return np.where(self.column >= 0, x[self.column], self.given)
+        at = x[self.column]
+        return at if self._all_decided else np.where(self.column >= 0, at, self.given)
 
     def values(self, arguments: FloatArray) -> FloatArray:
         """f of every term (M,)."""
         out = np.zeros(len(self))
         with np.errstate(all="ignore"):
-            for group, rows in self._rows():
-                out[rows] = group.function(*arguments[rows, : len(group.column)].T)
+            for function, _, k, rows in self._calls:
+                out[rows] = function(*arguments[rows, :k].T)
         return out
+
+    def lifted(self, x: FloatArray, values: FloatArray) -> FloatArray:
+        """The point with every epigraph variable raised to its term's value."""
+        x = x.copy()
+        if self._distinct:
+            x[self.epigraph] = np.maximum(x[self.epigraph], values)
+        else:
+            np.maximum.at(x, self.epigraph, values)
+        return x
 
     def slopes(self, arguments: FloatArray) -> FloatArray:
         """Gradients (M, k) by the arguments that are variables."""
         out = np.zeros(self.column.shape)
         with np.errstate(all="ignore"):
-            for group, rows in self._rows():
-                for j, slope in enumerate(group.gradient(*arguments[rows, : len(group.column)].T)):
+            for _, gradient, k, rows in self._calls:
+                for j, slope in enumerate(gradient(*arguments[rows, :k].T)):
                     out[rows, j] = slope
         return np.where(self.column >= 0, out, 0.0)
 
