@@ -58,6 +58,8 @@ class PyomoSubproblem(Subproblem):
     solver_options  passed on to the solver
     later_options   options from the second solve on; None = the same
     settings        tolerances and the way integers are treated
+    initial_price   (n_u,) set by a subclass whose offers count from the schedule at these prices; nan where an entry
+                    counts from 0 all the same (a value-at-risk). None = offers are what `coupling` says
     """
 
     abilities = frozenset({"penalty", "bound", "evaluate"})

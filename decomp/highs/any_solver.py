@@ -77,7 +77,9 @@ class SolverBlock:
         if mistakes:
             raise InputError(mistakes)
         self.model, self.columns, self.weight, self.name = model, columns, weight, solver
-        self.initial_price, self.frozen = initial_price, frozen
+        self.initial_price = None if initial_price is None else np.nan_to_num(initial_price, nan=0.0)
+        self.measured = np.ones(len(weight)) if initial_price is None else np.where(np.isnan(initial_price), 0.0, 1.0)
+        self.frozen = frozen
         self.first_options = dict(first_options or {})
         self.later_options = self.first_options if later_options is None else dict(later_options)
         if "highs" in solver:
@@ -139,7 +141,7 @@ class SolverBlock:
         response, after = self._run(state, self.initial_price, None, None, None, None)
         if not response.status.has_point or response.point is None:
             return state, self._failed(response.status, f"initial schedule: {response.message}")
-        return replace(after, initial=Initial(response.y, response.point, response.cost)), None
+        return replace(after, initial=Initial(self.measured * response.y, response.point, response.cost)), None
 
     def solve(self, signal: Signal, state: StartState) -> tuple[Response, StartState]:
         """The solver's answer to a signal; never with a bound."""

@@ -19,8 +19,9 @@ from decomp.subproblem import Arrays
 class CompiledBlock:
     """Solves one program for signals. Warm states go in and come out; `solve` and `evaluate` keep nothing else.
 
-    weight (n_u,) of the inner product; initial_price (n_u,) or None; frozen: columns that keep their initial value
-    while an entry is active; options of the first HiGHS solve and of the later ones.
+    weight (n_u,) of the inner product; initial_price (n_u,) or None, nan where an entry counts from 0 and not from the
+    initial schedule; frozen: columns that keep their initial value while an entry is active; options of the first HiGHS
+    solve and of the later ones.
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class CompiledBlock:
         later_options: Options | None = None,
     ) -> None:
         self.program, self.weight, self.settings = program, weight, settings
-        self.initial_price, self.frozen = initial_price, dict(frozen or {})
+        self.initial_price = None if initial_price is None else np.nan_to_num(initial_price, nan=0.0)
+        self.measured = np.ones(len(weight)) if initial_price is None else np.where(np.isnan(initial_price), 0.0, 1.0)
+        self.frozen = dict(frozen or {})
         self.first_options = dict(first_options or {})
         self.later_options = self.first_options if later_options is None else dict(later_options)
         self.solver = ProgramSolver(program, settings, self.first_options, self.later_options)
@@ -64,7 +67,7 @@ class CompiledBlock:
         outcome = self.solver.answer(self._question(program, state, self.initial_price, None), state, exact=True)
         if outcome.status.has_point:
             x = program.lifted(outcome.x)
-            initial = Initial(program.offer(x), x, program.objective(x))
+            initial = Initial(self.measured * program.offer(x), x, program.objective(x))
             outcome = replace(outcome, state=replace(outcome.state, initial=initial))
         return outcome
 
