@@ -15,16 +15,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from decomp.checkpoint import Checkpoint, Keeper, find_checkpoint
 from decomp.config import Case, load
 from decomp.console import RoundTable, clock_where_enough, console_for, first_line, last_lines
 from decomp.engine import run
-from decomp.errors import InputError, RefusedError, TatonnementError
+from decomp.errors import CheckpointError, InputError, RefusedError, TatonnementError
 from decomp.kinds import kinds
 from decomp.ranks import Ranks, find_ranks
+from decomp.result_files import GrowingFiles, write
 from decomp.stopping import RunStatus
-from decomp.trace import Result, write
+from decomp.trace import Result
 
 ENDED, FAILED, BAD_INPUT = 0, 1, 2
+CHECKPOINTS = "checkpoints"  # below the folder of the results
+ROOM = 1 << 20  # bytes that must fit into that folder before a run begins
 
 
 def main(ranks: Ranks, arguments: list[str]) -> int:
@@ -49,11 +53,20 @@ def _main(ranks: Ranks, arguments: list[str]) -> int:
     found = ranks.agree(_first(ranks.gather_objects(trouble)))
     if found is not None or case is None:
         return _refuse(root, *(found or (BAD_INPUT, "the case was not read")))
+    resume, trouble = _prepare(case, args) if root else (None, None)
+    trouble = ranks.agree(trouble)
+    if trouble is not None:
+        return _refuse(root, *trouble)
+    files = GrowingFiles(args.out, every_offer=case.limits.record == "all")
+    done = resume.rounds if resume else None
+    keeper = Keeper(args.out / CHECKPOINTS, case.checkpoint, case.identity, done) if root else None
 
     console = console_for()
     if root and not args.quiet:
         blocks = sum(len(c.prob) for c in case.problem.couplings)
         console.print(first_line(case.title, blocks, ranks.size, case.rule_text), soft_wrap=True)
+        if resume:
+            console.print(f"taken up after round {resume.rounds - 1} from {resume.folder}", soft_wrap=True)
     nodes = case.problem.coordinator.nodes if case.problem.coordinator else ()
     rounds = RoundTable(console, case.problem.labels, clock_where_enough(nodes))
     try:
@@ -69,15 +82,24 @@ def _main(ranks: Ranks, arguments: list[str]) -> int:
             start_price=case.start_price,
             interrupted=_when_asked_to_stop(),
             callbacks=() if args.quiet else (rounds,),
+            on_failure=case.limits.on_failure,
+            files=files,
+            keeper=keeper,
+            resume=resume,
         )
-    except RefusedError as error:
+    except (RefusedError, CheckpointError) as error:
+        with contextlib.suppress(OSError):
+            args.out.rmdir()  # if there is nothing in it
         return _refuse(root, BAD_INPUT, f"refused: {error}")
     if result is None:
         return ENDED  # not the root: its code is the one that counts
-    files = _write(case, result, args.out)
+    try:
+        written = _write(case, result, args.out, files)
+    except OSError as error:
+        return _refuse(root, FAILED, f"{result.status}, but the results cannot be written: {error}{_safe(keeper)}")
     for table in () if args.quiet else case.problem.tables(result):
         console.print(table)
-    console.print(last_lines(result, files, args.out), soft_wrap=True)
+    console.print(last_lines(result, written, args.out), soft_wrap=True)
     return FAILED if result.status == RunStatus.FAILED else ENDED
 
 
@@ -107,6 +129,12 @@ def _parser() -> argparse.ArgumentParser:
         help="replace or add a value of the case file: --set rule.step.c2=0.5 (may be repeated)",
     )
     parser.add_argument("--rule", metavar="KIND|FILE.toml", help="replace the whole [rule] table")
+    parser.add_argument(
+        "--resume",
+        metavar="DIR",
+        type=Path,
+        help="go on from the newest checkpoint in the result folder DIR",
+    )
     parser.add_argument("--quiet", action="store_true", help="print only how the run ended")
     return parser
 
@@ -126,10 +154,38 @@ def _load(args: argparse.Namespace) -> tuple[Case | None, tuple[int, str] | None
         return None, (FAILED, str(error))
 
 
-def _write(case: Case, result: Result, folder: Path) -> list[Path]:
+def _prepare(case: Case, args: argparse.Namespace) -> tuple[Checkpoint | None, tuple[int, str] | None]:
+    """The checkpoint to go on from; and why not, or why the folder for the results is of no use."""
+    try:
+        resume = find_checkpoint(args.resume / CHECKPOINTS, case.identity) if args.resume else None
+    except CheckpointError as error:
+        return None, (BAD_INPUT, f"--resume {args.resume}: {error}")
+    made = [p for p in (args.out, *args.out.parents) if not p.exists()]
+    probe = args.out / ".room"
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        try:
+            probe.write_bytes(bytes(ROOM))
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        return None, (BAD_INPUT, f"--out {args.out}: nothing can be written there ({error}); give another folder")
+    return resume, None
+
+
+def _write(case: Case, result: Result, folder: Path, growing: GrowingFiles) -> list[Path]:
     told = {**case.problem.summary(result), "rule": case.rule_text}
-    files = write(result, folder, case=case.tables, extra=told)
+    files = write(result, folder, case=case.tables, extra=told, growing=growing)
     return [*files, *case.problem.write(result, folder)]
+
+
+def _safe(keeper: Keeper | None) -> str:
+    if keeper is None or keeper.newest is None:
+        return ""
+    return f"; the checkpoint after round {keeper.newest - 1} is in {keeper.folder}"
 
 
 def _refuse(root: bool, code: int, text: str) -> int:
@@ -150,9 +206,9 @@ def _silence() -> Iterator[None]:
 
 
 def _when_asked_to_stop() -> Callable[[], bool]:
-    """True once SIGINT or SIGTERM has come; on every rank the signal only asks, and the root decides."""
+    """True once a signal has come; on every rank it only asks, and the root decides."""
     asked: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda number, _: asked.append(number))
     return lambda: bool(asked)
 

@@ -115,6 +115,15 @@ class Certifier:
         self._neutral: tuple[bytes, Answers] | None = None
         self._best: Sweep | None = None
 
+    @property
+    def memory(self) -> tuple[tuple[bytes, Answers] | None, Sweep | None]:
+        """What is remembered between rounds, as a plain value."""
+        return self._neutral, self._best
+
+    def take_up(self, memory: tuple[tuple[bytes, Answers] | None, Sweep | None]) -> None:
+        """Go on from what `memory` gave."""
+        self._neutral, self._best = memory
+
     def certify(
         self,
         state: State,

@@ -1,7 +1,8 @@
 """Read a case file: one TOML file that says what is solved, by which rule, and what ends it.
 
-[case], [rule], [stop], [certificate] and [run] are the engine's; every other table belongs to the problem. All
-mistakes (in the engine's tables, the problem's, and the data files they name) are collected and raised as one error.
+[case], [rule], [start], [stop], [certificate], [run] and [checkpoint] are the engine's; every other table belongs to
+the problem. All mistakes (in the engine's tables, the problem's, and the data files they name) are collected and raised
+as one error.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from decomp.certificate import CertificateSettings
+from decomp.checkpoint import CheckpointSettings
 from decomp.coordinators import Nobody
 from decomp.engine import Limits
 from decomp.errors import InputError
+from decomp.identity import identity
 from decomp.layout import Layout
 from decomp.messages import FloatArray
 from decomp.problem import Problem
@@ -31,7 +34,7 @@ from decomp.steps import STEPS, Step
 from decomp.stopping import CRITERIA, StoppingCriterion
 from decomp.toml_file import override, read_toml
 
-ENGINE_TABLES = ("case", "rule", "start", "stop", "certificate", "run")
+ENGINE_TABLES = ("case", "rule", "start", "stop", "certificate", "run", "checkpoint")
 PROBLEM_GROUP = "tatonnement.problems"  # the entry-point group by which installed packages register problems
 
 
@@ -42,6 +45,19 @@ class Title:
     title: str
     problem: str
     about: str = ""
+
+
+@dataclass(frozen=True)
+class RunSettings(Limits):
+    """The [run] table: when a run ends without success, what a failing block does, and what is written.
+
+    on_failure  "stop": a block without an answer ends the run, and is named. "hold": its last good answer stands in,
+                marked stale, until it answers again
+    record      "last": offers.csv has the last round; "all": every round
+    """
+
+    on_failure: Literal["stop", "hold"] = "stop"
+    record: Literal["last", "all"] = "last"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +74,14 @@ class Case:
     rule: UpdateRule
     stop: tuple[StoppingCriterion, ...]
     certificate: CertificateSettings
-    limits: Limits
+    limits: RunSettings
+    checkpoint: CheckpointSettings
     start_price: FloatArray
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint of this case belongs to."""
+        return identity(self.tables, self.file.parent)
 
     @property
     def rule_text(self) -> str:
@@ -128,7 +150,8 @@ def _case(file: Path, tables: dict[str, Any], folders: Sequence[Path], book: Boo
     rule = parts[UpdateRule](tables["rule"], ("rule",), book) if "rule" in tables else None
     stop = _criteria(tables.get("stop", {}), folders, book)
     certificate = from_dataclass(CertificateSettings, tables.get("certificate", {}), ("certificate",), book, {})
-    limits = from_dataclass(Limits, tables["run"], ("run",), book, {}) if "run" in tables else None
+    limits = from_dataclass(RunSettings, tables["run"], ("run",), book, {}) if "run" in tables else None
+    saved = from_dataclass(CheckpointSettings, tables.get("checkpoint", {}), ("checkpoint",), book, {})
     problem = _problem(tables, file.parent, folders, book)
     start = from_dataclass(StartSettings, tables.get("start", {}), ("start",), book, {})
     price = None
@@ -141,7 +164,7 @@ def _case(file: Path, tables: dict[str, Any], folders: Sequence[Path], book: Boo
             book.adopt(error.mistakes)
     if book.mistakes or head is None or rule is None or problem is None or limits is None or price is None:
         raise InputError(book.mistakes)
-    return Case(file, head.title, tables, problem, rule, stop, certificate, limits, price)
+    return Case(file, head.title, tables, problem, rule, stop, certificate, limits, saved, price)
 
 
 def _parts(folders: Sequence[Path]) -> dict[type, Builder]:

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
 from decomp.certificate import Certificate, CertificateSettings, Certifier
+from decomp.checkpoint import Checkpoint, Keeper
 from decomp.coordinator import Coordinator, Warm, answer_all, check_all
 from decomp.coordinators import Nobody
-from decomp.errors import RefusedError, TatonnementError
-from decomp.fleet import Fleet, Make
-from decomp.layout import Answers, Layout, Signals
+from decomp.course import Course, Progress
+from decomp.errors import CheckpointError, RefusedError, TatonnementError
+from decomp.fleet import AskedToStop, Fleet, Make, OnFailure
+from decomp.judging import Step, at_limit, certified, first, look
+from decomp.layout import Layout
 from decomp.messages import Coupling, FloatArray, Key
 from decomp.ranks import Ranks, Serial
-from decomp.recorder import Recorder, residuals
-from decomp.rules.base import Candidate, Setup, State, UpdateRule
-from decomp.stopping import Iterate, RunStatus, Stop, StoppingCriterion, period
+from decomp.recorder import Recorder
+from decomp.result_files import GrowingFiles
+from decomp.rules.base import Setup, State, UpdateRule
+from decomp.stopping import Iterate, RunStatus, Stop, StoppingCriterion
 from decomp.subproblem import Subproblem
 from decomp.trace import Result, Round, Row
 
-LIMITS = (RunStatus.ITERATION_LIMIT, RunStatus.TIME_LIMIT, RunStatus.DIVERGED, RunStatus.INTERRUPTED)
+LIMITS = (RunStatus.ITERATION_LIMIT, RunStatus.DIVERGED)
 
 
 @dataclass(frozen=True)
@@ -39,17 +42,6 @@ class Limits:
             raise ValueError("time_limit_s must be positive")
 
 
-class Step(NamedTuple):
-    """What one round leaves: the state for the next, and everything that was said."""
-
-    state: State
-    warm: tuple[Warm, ...]
-    round: Round
-    signals: tuple[Signals, ...]
-    answers: tuple[Answers, ...]
-    candidate: Candidate | None
-
-
 def run(
     subproblems: Mapping[Key, Subproblem] | Make,
     coordinator: Coordinator | None,
@@ -63,6 +55,10 @@ def run(
     callbacks: Sequence[Callable[[Row], None]] = (),
     start_price: FloatArray | None = None,
     interrupted: Callable[[], bool] = lambda: False,
+    on_failure: OnFailure = "stop",
+    files: GrowingFiles | None = None,
+    keeper: Keeper | None = None,
+    resume: Checkpoint | None = None,
 ) -> Result | None:
     """Coordinate the blocks by prices until a criterion stops; the Result on the root, None on the other ranks.
 
@@ -70,31 +66,60 @@ def run(
     coordinator  None: the scenarios of each unit only have to agree
     stop         criteria in order of preference; the first that speaks ends the run
     start_price  (n,) prices of round 0; None = the coordinator's neutral price
-    interrupted  asked on the root at the end of every round: True ends the run
+    interrupted  asked on every rank between blocks and while it waits: True on any of them ends the run, as the time
+                 limit does; a round that is not complete is thrown away
+    on_failure   "stop": a block without an answer ends the run. "hold": its last good answer stands in, marked stale;
+                 until it answers again nothing is proven, and no criterion ends the run
+    files        grow a round at a time; on the root
+    keeper       writes checkpoints; on the root
+    resume       where to go on; on the root
 
     Blocks without an answer, a coordinator without an answer and a bound that is none end the run as `failed`, with
     everything computed so far in the result. Raises RefusedError before round 0 when the rule needs what the case
-    cannot give.
+    cannot give, CheckpointError when the run cannot go on from `resume`.
     """
     coordinator = coordinator or Nobody()
     ranks = ranks or Serial()
     make: Make = subproblems.__getitem__ if isinstance(subproblems, Mapping) else subproblems
     layout = Layout.of(coupling, len(coordinator.nodes))
-    fleet = Fleet(ranks, layout, make)
+    fleet = Fleet(ranks, layout, make, on_failure)
     if ranks.rank:
+        ranks.watch(interrupted)
         fleet.serve()
         return None
     with fleet:
-        recorder = Recorder(layout, coordinator, fleet, callbacks)
+        recorder = Recorder(layout, coordinator, fleet, callbacks, files)
+        limit_s = limits.time_limit_s
+
+        def late() -> bool:
+            return limit_s is not None and recorder.spent_s > limit_s
+
+        def asked_to_stop() -> Stop | None:
+            if late():
+                return Stop(f"{limit_s:g} s are over", RunStatus.TIME_LIMIT)
+            return Stop("a signal asked to stop", RunStatus.INTERRUPTED) if ranks.asked() else None
+
+        ranks.watch(lambda: interrupted() or late())
         try:
             abilities = _accept(rule, fleet.build(), coordinator)
             fleet.sensitivity = "sensitivity" in rule.uses & abilities
-            first = _first_state(layout, coordinator, rule, start_price, abilities)
-            _loop(
-                fleet, coordinator, rule, first, stop, limits, certificate or CertificateSettings(),
-                abilities, recorder, interrupted,
-            )  # fmt: skip
-        except RefusedError:
+            state = _first_state(layout, coordinator, rule, start_price, abilities)
+            settings = certificate or CertificateSettings()
+            certifier = Certifier(fleet, coordinator, abilities, settings.bounds)
+            begin = Progress(0, state, (None,) * len(coordinator.parts()), certifier.memory)
+            course = Course(begin, fleet, recorder, keeper)
+            if resume is not None:
+                course.take_up(resume, certifier, limits.max_rounds)
+            fleet.may_be_cut = True
+            try:
+                _loop(coordinator, rule, course, stop, limits.max_rounds, settings, certifier, asked_to_stop)
+            except AskedToStop:
+                ended = asked_to_stop() or Stop("a rank was asked to stop", RunStatus.INTERRUPTED)
+                course.cut_short(ended.reason, ended.status)
+            except TatonnementError as error:
+                course.cut_short(str(error), RunStatus.FAILED)
+            fleet.may_be_cut = False
+        except (RefusedError, CheckpointError):
             raise
         except TatonnementError as error:
             recorder.stop = Stop(str(error), RunStatus.FAILED)
@@ -106,7 +131,7 @@ def iterate(
 ) -> Step:
     """One round: ask the blocks, check the limits at their offers, ask the coordinator, move the prices."""
     signals = rule.ask(k, state)
-    answers = tuple(fleet.solve(s) for s in signals)
+    answers = tuple(fleet.solve(s, keep=not i) for i, s in enumerate(signals))
     query = rule.query(k, state, answers)
     reports = answers[0].reports()
     offers = state.setup.layout.totals(state.setup.layout.mean(answers[0].y))
@@ -118,112 +143,72 @@ def iterate(
 
 
 def _loop(
-    fleet: Fleet,
     coordinator: Coordinator,
     rule: UpdateRule,
-    state: State,
+    course: Course,
     criteria: Sequence[StoppingCriterion],
-    limits: Limits,
+    max_rounds: int,
     settings: CertificateSettings,
-    abilities: frozenset[str],
-    recorder: Recorder,
-    interrupted: Callable[[], bool],
+    certifier: Certifier,
+    asked_to_stop: Callable[[], Stop | None],
 ) -> None:
-    warm: tuple[Warm, ...] = (None,) * len(coordinator.parts())
-    certifier = Certifier(fleet, coordinator, abilities, settings.bounds)
-    for k in range(limits.max_rounds):
-        step = iterate(k, fleet, coordinator, rule, state, warm)
-        state, warm = step.state, step.warm
+    fleet, recorder = course.fleet, course.recorder
+    for k in range(course.progress.k, max_rounds):
+        step = iterate(k, fleet, coordinator, rule, course.progress.state, course.progress.warm)
 
         def proof(step: Step = step) -> Certificate:
             return certifier.certify(step.state, step.signals, step.answers, step.round, step.candidate, step.warm)
 
-        certificate = proof() if settings.every and (k + 1) % settings.every == 0 else None
-        seen = _look(step, certificate, recorder.elapsed_s)
-        recorder.visited.append(np.concatenate([step.round.block_price, step.round.answers.y]))
-        stop = _first(criteria, seen) or _limit(k, limits, seen) or _circling(recorder.visited)
-        if interrupted() and stop is None:
-            stop = Stop("a signal asked to stop", RunStatus.INTERRUPTED)
-        if stop and certificate is None:
+        stale = step.stale  # while an answer is, nothing is proven and nothing has succeeded
+        certificate = proof() if settings.every and (k + 1) % settings.every == 0 and not stale else None
+        seen = look(step, certificate, recorder.elapsed_s)
+        point = np.concatenate([step.round.block_price, step.round.answers.y])
+        met = None if stale else first(criteria, seen)
+        limit = at_limit(k, max_rounds, seen, () if stale else [*recorder.visited, point])
+        if met and certificate is None:
             certificate = proof()
             seen = replace(seen, certificate=certificate)
-            better = _first(criteria, seen)
-            stop = better if better and stop.status in LIMITS else (_certified(criteria, seen) or stop)
-        if stop and certificate and certificate.revised and stop.status not in LIMITS:
-            stop = None  # an exact solve found better integer decisions: go on with those
-        recorder.add(step.round, step.candidate, seen, certificate, stop)
+            met = certified(criteria, seen) or met
+        if met and certificate and certificate.revised:
+            met = None  # an exact solve found better integer decisions: go on with those
+        stop = met or limit or asked_to_stop()
+        recorder.visited.append(point)
+        recorder.add(step.round, step.candidate, seen, certificate, stale)
+        course.complete(Progress(k + 1, step.state, step.warm, certifier.memory))
+        if stop is None:
+            course.save_if_due()
+        elif stop is not met:
+            stop = _without_success(stop, course, proof, criteria, seen, stale)
+        recorder.publish()
         if stop:
+            recorder.stop = stop
             return
 
 
-def _first(criteria: Sequence[StoppingCriterion], seen: Iterate) -> Stop | None:
-    return next((stop for criterion in criteria if (stop := criterion(seen))), None)
-
-
-def _certified(criteria: Sequence[StoppingCriterion], seen: Iterate) -> Stop | None:
-    stops = [stop for criterion in criteria if (stop := criterion(seen))]
-    return next((s for s in stops if s.status in (RunStatus.CERTIFIED, RunStatus.CERTIFIED_LINEARISED)), None)
-
-
-def _limit(k: int, limits: Limits, seen: Iterate) -> Stop | None:
-    if not np.isfinite(seen.primal_residual + seen.dual_residual):
-        return Stop(f"the prices or the mismatch of round {k} are not finite", RunStatus.DIVERGED)
-    if limits.time_limit_s is not None and seen.elapsed_s > limits.time_limit_s:
-        return Stop(f"{limits.time_limit_s:g} s are over", RunStatus.TIME_LIMIT)
-    if k + 1 == limits.max_rounds:
-        return Stop(f"{limits.max_rounds} rounds are over", RunStatus.ITERATION_LIMIT)
-    return None
-
-
-def _circling(visited: Sequence[FloatArray]) -> Stop | None:
-    length = period(visited)
-    if length == 1:
-        return Stop(
-            "prices and offers no longer move, and no criterion is met; look at the criteria's tolerances and at the "
-            "solvers' (a bound cannot be better than the blocks' own), or use another rule",
-            RunStatus.ITERATION_LIMIT,
+def _without_success(
+    stop: Stop,
+    course: Course,
+    proof: Callable[[], Certificate],
+    criteria: Sequence[StoppingCriterion],
+    seen: Iterate,
+    stale: Sequence[Key],
+) -> Stop:
+    """The end at a limit: saved before anything is proven, so that the run can go on as if it had not ended here."""
+    trouble = course.save() if stop.status != RunStatus.DIVERGED else ""
+    if stale and stop.status in LIMITS:
+        told = "; ".join(
+            f"block {name} has not answered since round {course.recorder.stale_since[name]}: {why}"
+            for name, why in course.fleet.failures.items()
         )
-    if length:
-        return Stop(
-            f"prices and offers repeat every {length} rounds: the step is too large for answers that jump; "
-            "use a smaller or a falling step, or a rule that remembers answers (bundle)",
-            RunStatus.DIVERGED,
-        )
-    return None
-
-
-def _look(step: Step, certificate: Certificate | None, elapsed_s: float) -> Iterate:
-    """Residuals: R = Z - Y and ybar - y of the round; and how far the next price is from what the answers stand for.
-
-    A penalised answer stands for the price lambda + rho (t - y), an unpenalised one for the price it saw.
-    """
-    layout, state, signals, answers = step.state.setup.layout, step.state, step.signals[0], step.answers[0]
-    R, spread = residuals(layout, answers, step.round.request, step.candidate)
-    implied = signals.price
-    if signals.target is not None and signals.penalty is not None:
-        implied = implied + signals.penalty * (signals.target - answers.y)
-    active = state.block_active()
-    drift = np.where(active, state.block_price() - implied, 0.0)
-    weight = layout.pi * layout.weight[layout.entry]
-    offers, requested = layout.totals(layout.mean(answers.y)), step.round.request.Z
-    primal = np.sqrt(np.sum(state.setup.weight * R**2) + np.sum(weight * spread**2))
-    dual = np.sqrt(np.sum(weight * drift**2))
-    size = np.sqrt(max(np.sum(state.setup.weight * requested**2), np.sum(state.setup.weight * offers**2)))
-    alone = np.where(layout.node[layout.entry] < 0, answers.y, 0.0)
-    size = np.hypot(size, np.sqrt(np.sum(weight * alone**2)))
-    level = np.sqrt(np.sum(weight * state.block_price() ** 2))
-    return Iterate(
-        k=step.round.k,
-        mismatch=float(max(np.max(np.abs(R), initial=0.0), np.max(np.abs(spread), initial=0.0))),
-        price_residual=float(np.max(np.abs(drift), initial=0.0)),
-        primal_residual=float(primal),
-        dual_residual=float(dual),
-        primal_relative=float(primal / size) if size > 0 else float(primal > 0),
-        dual_relative=float(dual / level) if level > 0 else float(dual > 0),
-        check=step.round.check,
-        certificate=certificate,
-        elapsed_s=elapsed_s,
-    )
+        return Stop(f"{stop.reason}, and {told}", RunStatus.FAILED)
+    if stop.status in LIMITS and seen.certificate is None and not stale:
+        try:
+            certificate = proof()
+        except AskedToStop:
+            return replace(stop, reason=f"{stop.reason}; asked to stop before anything was proven")
+        course.recorder.prove(certificate)
+        stop = first(criteria, replace(seen, certificate=certificate)) or stop
+    return replace(stop, reason="; ".join(filter(None, (stop.reason, trouble))))
 
 
 def _first_state(

@@ -54,3 +54,7 @@ class CoordinatorError(TatonnementError):
 
 class BoundError(TatonnementError):
     """A lower bound came out above an upper bound of the same problem: one of the two is wrong."""
+
+
+class CheckpointError(TatonnementError):
+    """A checkpoint cannot be written, is damaged, or belongs to something else."""

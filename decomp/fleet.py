@@ -1,30 +1,33 @@
 """All blocks of a case, dealt out over the ranks: the root calls, the others serve.
 
-Every exchange begins with a header from the root, so that all collectives meet in the same order whatever happens. An
-exception in a block becomes a status and a text and travels to the root like any answer.
+Every exchange begins with a header from the root, so that all collectives meet in the same order whatever happens.
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from decomp.errors import BlockError, TatonnementError
+from decomp.errors import BlockError, CheckpointError
 from decomp.layout import Answers, Layout, Signals
-from decomp.messages import FloatArray, Key, Response, Signal, Status
+from decomp.messages import FloatArray, Key, Status
 from decomp.packing import Parcel, Share, unpack
 from decomp.ranks import Ranks
-from decomp.subproblem import Subproblem
+from decomp.worker import ACTIVE, ASIDE, CUT, EVALUATE, EXACT, KEEP, PENALISED, SKIPPED, SLOPES, SOLVE, Make, Worker
 
 log = logging.getLogger(__name__)
 
-STOP, BUILD, SOLVE, EVALUATE, EXPLAIN, DETAIL = range(6)
-Make = Callable[[Key], Subproblem]
+STOP, BUILD, EXPLAIN, DETAIL, MARK, ROLL_BACK, SAVE, LOAD = range(2, 10)  # after SOLVE and EVALUATE
+OnFailure = Literal["stop", "hold"]
+
+
+class AskedToStop(Exception):
+    """Some rank was asked to stop while blocks were being solved: the round is not complete."""
 
 
 class Fleet:
@@ -34,19 +37,18 @@ class Fleet:
     has the same bits on any number of ranks.
     """
 
-    def __init__(self, ranks: Ranks, layout: Layout, make: Make) -> None:
-        self.ranks, self.layout, self._make = ranks, layout, make
+    def __init__(self, ranks: Ranks, layout: Layout, make: Make, on_failure: OnFailure = "stop") -> None:
+        self.ranks, self.layout, self.on_failure = ranks, layout, on_failure
         self.sensitivity = False  # on the root: ask the blocks for dy/dprice, too
+        self.may_be_cut = False  # on the root: blocks not yet solved are left out when a rank is asked to stop
         self.owned = [np.arange(r, len(layout.keys), ranks.size) for r in range(ranks.size)]
-        self._mine = self.owned[ranks.rank]
-        self._blocks: dict[int, Subproblem] = {}
-        self._last: dict[int, Response] = {}
-        self._texts: dict[str, str] = {}
+        self._shares = [Share(layout, own) for own in self.owned]
+        self._worker = Worker(ranks, layout, make, self._shares[ranks.rank])
+        self.good: Answers | None = None  # on the root: the last kept answers, failed blocks with their last good one
+        self.failures: dict[str, str] = {}  # on the root: why blocks failed that a good answer stands in for
         self.block_solves = 0
         self.solver_time_s = 0.0
-        self._shares = [Share(layout, own) for own in self.owned]
-        self._sizes, self._reports = np.diff(layout.start).tolist(), np.diff(layout.report_start).tolist()
-        self._limits = threadpool_limits(1)
+        self._counted: tuple[Answers | None, int, float] = (None, 0, 0.0)
 
     def __enter__(self) -> Fleet:
         return self
@@ -60,59 +62,129 @@ class Fleet:
     def build(self) -> frozenset[str]:
         """Build every block on its rank; returns the abilities that all of them have. Raises BlockError."""
         self._header(BUILD)
-        abilities = [a for a in self._do_build() if a is not None]
-        self._raise_failures()
+        found = self.ranks.gather_objects(self._worker.build()) or []
+        failures = self._explained()
+        if failures:
+            raise BlockError(failures)
+        abilities = [a for a in found if a is not None]
         return frozenset.intersection(*abilities) if abilities else frozenset()
 
     def solve(self, signals: Signals, *, keep: bool = True, aside: bool = False) -> Answers:
-        """Every block's answer to its signal. Raises BlockError naming the blocks without a point.
+        """Every block's answer to its signal. A failed block ends it (BlockError) or is held, see `on_failure`.
 
         keep = False: a sweep for a certificate; `detail` goes on speaking of the last kept answers.
         aside: the blocks' warm states are put back afterwards, as if the question had not been asked.
+        Raises AskedToStop when a rank was asked to stop before all blocks were solved.
         """
-        flags = (signals.target is not None) + 2 * (signals.active is not None) + 4 * signals.exact
-        flags += 8 * keep + 16 * aside + 32 * self.sensitivity
+        flags = PENALISED * (signals.target is not None) + ACTIVE * (signals.active is not None)
+        flags += EXACT * signals.exact + KEEP * keep + ASIDE * aside + SLOPES * self.sensitivity
+        flags += CUT * self.may_be_cut
         self._header(SOLVE, flags, signals.id)
         columns = [signals.price]
         if signals.target is not None and signals.penalty is not None:
             columns += [signals.target, signals.penalty]
         if signals.active is not None:
             columns += [signals.active.astype(float)]
-        return self._ask(SOLVE, np.stack(columns), flags, signals.id)
+        answers = self._held(self._ask(SOLVE, np.stack(columns), flags, signals.id))
+        if keep:
+            self.good = answers
+        return answers
 
     def evaluate(self, y: FloatArray, *, keep: bool = True) -> Answers:
-        """Every block's best answer with its coupling vector fixed at y (N,). A block without one has cost inf."""
-        self._header(EVALUATE, 8 * keep)
-        return self._ask(EVALUATE, y[None, :], 8 * keep, 0)
+        """Every block's best answer with its coupling vector fixed at y (N,). A block without one has cost inf.
+
+        Raises AskedToStop as `solve` does.
+        """
+        flags = KEEP * keep + CUT * self.may_be_cut
+        self._header(EVALUATE, flags)
+        return self._ask(EVALUATE, y[None, :], flags, 0)
+
+    def _held(self, answers: Answers) -> Answers:
+        """The answers with each failed block's last good one in its place, marked stale and without a bound."""
+        failed = answers.status > Status.FEASIBLE
+        self.failures = self._explained() if failed.any() else {}
+        if not failed.any():
+            return answers
+        good, layout = self.good, self.layout
+        if self.on_failure == "stop" or good is None:
+            raise BlockError(self.failures)
+        for name, why in self.failures.items():
+            log.warning("block %s is held at its last good answer: %s", name, why)
+        at = failed[layout.block]
+        reported = np.repeat(failed, np.diff(layout.report_start))
+        slopes = answers.sensitivity
+        if slopes is not None and good.sensitivity is not None:
+            slopes = tuple(good.sensitivity[b] if failed[b] else slope for b, slope in enumerate(slopes))
+        return replace(
+            answers,
+            y=np.where(at, good.y, answers.y),
+            report=np.where(reported, good.report, answers.report),
+            cost=np.where(failed, good.cost, answers.cost),
+            bound=np.where(failed, np.nan, answers.bound),
+            revised=answers.revised & ~failed,
+            sensitivity=slopes,
+            stale=failed,
+        )
+
+    # -- moments -----------------------------------------------------------------------------------------------------
+
+    def mark(self) -> None:
+        """This is a moment to come back to: the end of a complete round."""
+        self._header(MARK)
+        self._worker.mark()
+        self._counted = (self.good, self.block_solves, self.solver_time_s)
+
+    def roll_back(self) -> None:
+        """Back to the last mark, as if nothing had been asked since."""
+        self._header(ROLL_BACK)
+        self._worker.roll_back()
+        self.good, self.block_solves, self.solver_time_s = self._counted
+
+    def save(self, folder: Path) -> dict[str, str]:
+        """Every rank writes its blocks' warm states into `folder`: SHA-256 by file name. Raises CheckpointError."""
+        self._header(SAVE)
+        told = self.ranks.gather_objects(self._worker.save(Path(self.ranks.agree(str(folder))))) or []
+        troubles = [trouble for _, _, trouble in told if trouble]
+        if troubles:
+            raise CheckpointError("; ".join(troubles))
+        missing = [name for name, _, _ in told if not (folder / name).exists()]
+        if missing:
+            raise CheckpointError(f"{folder} is not the same folder on all ranks: {', '.join(missing)} is not in it")
+        return {name: digest for name, digest, _ in told}
+
+    def load(self, folder: Path, names: Sequence[str], good: Answers) -> None:
+        """Every rank takes up its blocks' warm states; good: the answers of the last round. Raises CheckpointError."""
+        self._header(LOAD)
+        place, files = self.ranks.agree((str(folder), list(names)))
+        troubles = [t for t in self.ranks.gather_objects(self._worker.load(Path(place), files)) or [] if t]
+        if troubles:
+            raise CheckpointError("; ".join(troubles))
+        self.good = good
 
     def detail(self) -> dict[Key, Mapping[str, FloatArray]]:
         """Every block's own series at its last kept answer."""
         self._header(DETAIL)
-        found = self._do_detail()
-        assert found is not None
-        return {key: series for part in found for key, series in part.items()}
+        parts = self.ranks.gather_objects(self._worker.detail()) or []
+        return {key: series for part in parts for key, series in part.items()}
 
     def _ask(self, op: int, columns: FloatArray, flags: int, question: int) -> Answers:
         gathered = self._do_ask(op, [share.question(columns) for share in self._shares], flags, question)
         assert gathered is not None
-        sensitivity = bool(flags & 32)
-        parcels = [Parcel(share, sensitivity, flat) for share, flat in zip(self._shares, gathered, strict=True)]
+        parcels = [
+            Parcel(share, bool(flags & SLOPES), flat) for share, flat in zip(self._shares, gathered, strict=True)
+        ]
+        if any(np.any(parcel.tail[2] == SKIPPED) for parcel in parcels):
+            raise AskedToStop
         answers = unpack(self.layout, parcels, question)
         self.block_solves += len(self.layout.keys)
         self.solver_time_s += max(float(answers.solve_time[own].sum()) for own in self.owned)
-        if op == SOLVE:
-            self._raise_failures(answers.status)
         return answers
 
-    def _raise_failures(self, status: np.ndarray | None = None) -> None:
-        if status is not None and np.all(status <= Status.FEASIBLE):
-            return
+    def _explained(self) -> dict[str, str]:
         self._header(EXPLAIN)
-        texts = self.ranks.gather_objects(self._texts)
+        texts = self.ranks.gather_objects(self._worker.texts)
         assert texts is not None
-        failures = {name: why for part in texts for name, why in part.items()}
-        if failures:
-            raise BlockError(dict(sorted(failures.items())))
+        return dict(sorted((name, why) for part in texts for name, why in part.items()))
 
     def _header(self, op: int, flags: int = 0, question: int = 0) -> None:
         self.ranks.broadcast(np.array([op, flags, question], np.int64))
@@ -121,92 +193,32 @@ class Fleet:
 
     def serve(self) -> None:
         """Answer the root until it says stop."""
-        header = np.zeros(3, np.int64)
+        header, worker, gather = np.zeros(3, np.int64), self._worker, self.ranks.gather_objects
         while True:
             self.ranks.broadcast(header)
             op, flags, question = (int(x) for x in header)
             if op == STOP:
                 return
             if op == BUILD:
-                self._do_build()
+                gather(worker.build())
             elif op == EXPLAIN:
-                self.ranks.gather_objects(self._texts)
+                gather(worker.texts)
             elif op == DETAIL:
-                self._do_detail()
+                gather(worker.detail())
+            elif op == MARK:
+                worker.mark()
+            elif op == ROLL_BACK:
+                worker.roll_back()
+            elif op == SAVE:
+                gather(worker.save(Path(self.ranks.agree(None))))
+            elif op == LOAD:
+                place, files = self.ranks.agree(None)
+                gather(worker.load(Path(place), files))
             else:
                 self._do_ask(op, None, flags, question)
 
-    def _do_build(self) -> list[frozenset[str] | None]:
-        self._texts = {}
-        abilities: frozenset[str] | None = None
-        for b in self._mine:
-            key = self.layout.keys[b]
-            try:
-                self._blocks[int(b)] = block = self._make(key)
-                abilities = block.abilities if abilities is None else abilities & block.abilities
-            except TatonnementError as error:
-                self._texts[str(key)] = str(error)
-            except (Exception, SystemExit) as error:
-                log.debug("building block %s", key, exc_info=True)
-                self._texts[str(key)] = f"could not be built: {type(error).__name__}: {error}"
-        return self.ranks.gather_objects(abilities) or []
-
     def _do_ask(self, op: int, parts: list[FloatArray] | None, flags: int, question: int) -> list[FloatArray] | None:
-        n_columns = 1 if op == EVALUATE else 1 + 2 * bool(flags & 1) + bool(flags & 2)
-        share, sensitivity = self._shares[self.ranks.rank], bool(flags & 32)
-        columns = self.ranks.scatter(parts, len(share.entries) * n_columns).reshape(n_columns, -1)
-        self._texts = {}
-        parcel, at = Parcel(share, sensitivity), share.start.tolist()
-        for i, b in enumerate(self._mine.tolist()):
-            before = self._blocks[b].save() if flags & 16 else None
-            response = self._one(b, op, columns[:, at[i] : at[i + 1]], flags, question)
-            if before is not None:
-                self._blocks[b].load(before)
-            if flags & 8:
-                self._last[b] = response
-            parcel.put(i, response)
-        return self.ranks.gather(parcel.flat, [s.length(sensitivity) for s in self._shares])
-
-    def _one(self, b: int, op: int, columns: FloatArray, flags: int, question: int) -> Response:
-        key, block, began = self.layout.keys[b], self._blocks[b], time.perf_counter()
-        try:
-            if op == EVALUATE:
-                response = block.evaluate(columns[0])
-            else:
-                target, penalty = (columns[1], columns[2]) if flags & 1 else (None, None)
-                active = columns[-1] > 0 if flags & 2 else None
-                response = block.solve(Signal(columns[0], target, penalty, active, bool(flags & 4), question))
-            text = self._trouble(b, response)
-        except (Exception, SystemExit) as error:
-            log.debug("block %s", key, exc_info=True)
-            response, text = Response(columns[0], np.nan, status=Status.ERROR), f"{type(error).__name__}: {error}"
-        if text:
-            self._texts[str(key)] = text
-        spent = time.perf_counter() - began
-        return response if response.solve_time else _timed(response, spent)
-
-    def _trouble(self, b: int, response: Response) -> str:
-        if not response.status.has_point:
-            return response.message or response.status.name.lower()
-        n, m = self._sizes[b], self._reports[b]
-        if np.shape(response.y) != (n,):
-            raise TatonnementError(f"answered with y of shape {np.shape(response.y)}, its coupling has {n} entries")
-        if np.shape(response.report) != (m,):
-            raise TatonnementError(f"reported {np.shape(response.report)} values, its coupling declares {m}")
-        if not (np.all(np.isfinite(response.y)) and np.isfinite(response.cost)):
-            raise TatonnementError("answered with a value that is not finite")
-        return ""
-
-    def _do_detail(self) -> list[dict[Key, Mapping[str, FloatArray]]] | None:
-        return self.ranks.gather_objects({self.layout.keys[b]: self._series(b, r) for b, r in self._last.items()})
-
-    def _series(self, b: int, response: Response) -> Mapping[str, FloatArray]:
-        try:
-            return self._blocks[b].detail(response)
-        except (Exception, SystemExit) as error:  # a finished run is not lost for a table
-            log.warning("block %s has no detail: %s: %s", self.layout.keys[b], type(error).__name__, error)
-            return {}
-
-
-def _timed(response: Response, seconds: float) -> Response:
-    return replace(response, solve_time=seconds)
+        worker = self._worker
+        asked = self.ranks.scatter(parts, len(worker.share.entries) * worker.columns(op, flags))
+        mine = worker.ask(op, asked, flags, question)
+        return self.ranks.gather(mine, [s.length(bool(flags & SLOPES)) for s in self._shares])

@@ -221,7 +221,7 @@ class Answers(Mapping[Key, Response]):
     """One response of every block, as stacked arrays; a response is a view.
 
     y (N,), cost (B,), bound (B,) nan where none, status (B,), revised (B,), solve_time (B,), report stacked by
-    report_start, sensitivity (B,) list or None.
+    report_start, sensitivity (B,) list or None, stale (B,) True where a failed block's last good answer stands in.
     """
 
     layout: Layout
@@ -234,6 +234,11 @@ class Answers(Mapping[Key, Response]):
     solve_time: FloatArray
     sensitivity: tuple[FloatArray, ...] | None = None
     signal_id: int = 0
+    stale: BoolArray | None = None
+
+    def stale_keys(self) -> tuple[Key, ...]:
+        """The blocks whose last good answer stands in for a failed one."""
+        return () if self.stale is None else tuple(self.layout.keys[int(b)] for b in np.flatnonzero(self.stale))
 
     def __getitem__(self, key: Key) -> Response:
         return self.at(self.layout.keys.index(key))

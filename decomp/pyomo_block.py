@@ -131,6 +131,12 @@ class PyomoSubproblem(Subproblem):
     def load(self, arrays: Arrays) -> None:
         self._state = self._built.backend.from_arrays(arrays)
 
+    def mark(self) -> Any:
+        return self._state  # never changed in place
+
+    def reset(self, mark: Any) -> None:
+        self._state = mark
+
     @property
     def initial(self) -> Initial:
         """The schedule offers are measured from: raw offer (n_u,), point and cost. Raises ValueError without one."""

@@ -7,7 +7,9 @@ waiting.
 from __future__ import annotations
 
 import sys
+import time
 import traceback
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -16,12 +18,24 @@ import numpy as np
 from decomp.errors import TatonnementError
 from decomp.messages import FloatArray
 
+SPIN_S = 1e-3  # so long a waiting rank looks without pause: most waits of short rounds are over by then
+NAP_S = 2e-4
+_NOTHING = np.zeros(0, np.int8)
+
 
 class Ranks(Protocol):
     """The few collectives the engine needs; `root` is rank 0."""
 
     rank: int
     size: int
+
+    def watch(self, asked: Callable[[], bool]) -> None:
+        """From here on `asked` says whether this rank has been asked to stop (a signal, a clock)."""
+        ...
+
+    def asked(self) -> bool:
+        """Has any rank been asked to stop? Looked at between blocks and while a rank waits; no collective."""
+        ...
 
     def broadcast(self, array: np.ndarray) -> None:
         """Fill `array` on every rank with the root's."""
@@ -54,6 +68,15 @@ class Serial:
     rank = 0
     size = 1
 
+    def __init__(self) -> None:
+        self._own: Callable[[], bool] = lambda: False
+
+    def watch(self, asked: Callable[[], bool]) -> None:
+        self._own = asked
+
+    def asked(self) -> bool:
+        return self._own()
+
     def broadcast(self, array: np.ndarray) -> None:
         return None
 
@@ -85,27 +108,59 @@ class Mpi:
 
         self._mpi = MPI
         self._comm = MPI.COMM_WORLD.Dup()
+        self._bell = MPI.COMM_WORLD.Dup()  # messages beside the collectives: "I have been asked to stop"
         self.rank, self.size = self._comm.rank, self._comm.size
+        self._own: Callable[[], bool] = lambda: False
+        self._asked = False
         if self.size > 1:
             self._abort_when_raised()
 
+    def watch(self, asked: Callable[[], bool]) -> None:
+        self._own = asked
+
+    def asked(self) -> bool:
+        if not self._asked:
+            if self._own():
+                self._asked = True
+                for other in range(self.size):
+                    if other != self.rank:
+                        self._bell.Isend(_NOTHING, other).Free()
+            else:
+                self._asked = self._heard()
+        return self._asked
+
+    def _heard(self) -> bool:
+        heard = False
+        while self._bell.Iprobe():
+            self._bell.Recv(np.zeros(0, np.int8))
+            heard = True
+        return heard
+
+    def _wait(self, request: Any) -> None:
+        """Until the collective is over. A rank in a blocking call would neither see a signal nor pass it on."""
+        began = time.perf_counter()
+        while not request.Test():
+            self.asked()
+            if time.perf_counter() - began > SPIN_S:
+                time.sleep(NAP_S)
+
     def broadcast(self, array: np.ndarray) -> None:
-        self._comm.Bcast(array, root=0)
+        self._wait(self._comm.Ibcast(array, root=0))
 
     def scatter(self, parts: list[FloatArray] | None, length: int) -> FloatArray:
         mine = np.empty(length)
         send = None
         if parts is not None:
             send = [np.concatenate(parts), [len(p) for p in parts], None, self._mpi.DOUBLE]
-        self._comm.Scatterv(send, mine, root=0)
+        self._wait(self._comm.Iscatterv(send, mine, root=0))
         return mine
 
     def gather(self, array: FloatArray, lengths: list[int]) -> list[FloatArray] | None:
         if self.rank:
-            self._comm.Gatherv(array, None, root=0)
+            self._wait(self._comm.Igatherv(array, None, root=0))
             return None
         everything = np.empty(sum(lengths))
-        self._comm.Gatherv(array, [everything, lengths, None, self._mpi.DOUBLE], root=0)
+        self._wait(self._comm.Igatherv(array, [everything, lengths, None, self._mpi.DOUBLE], root=0))
         return np.split(everything, np.cumsum(lengths)[:-1])
 
     def gather_objects(self, value: Any) -> list[Any] | None:
@@ -116,6 +171,7 @@ class Mpi:
 
     def end(self) -> None:
         self._comm.Barrier()
+        self._heard()  # nothing may be under way when MPI is left
         # `-m mpi4py` turns a nonzero exit code into an abort of the whole job unless MPI has been left before
         self._mpi.Finalize()
 

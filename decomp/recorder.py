@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +16,13 @@ from decomp.certificate import Certificate
 from decomp.coordinator import Coordinator, evaluate_all
 from decomp.fleet import Fleet
 from decomp.layout import Answers, Layout
-from decomp.messages import FloatArray, Request
+from decomp.messages import FloatArray, Key, Request
+from decomp.result_files import GrowingFiles
 from decomp.rules.base import Candidate
 from decomp.stopping import Iterate, RunStatus, Stop
 from decomp.trace import Result, Round, Row, UnitPrice
+
+log = logging.getLogger(__name__)
 
 
 def residuals(
@@ -29,39 +36,50 @@ def residuals(
     return np.where(request.active, request.Z - layout.totals(ybar), 0.0), layout.to_blocks(ybar) - answers.y
 
 
+Stale = Iterable[Key]
+
+
 class Recorder:
-    """Collects what the result needs, and tells the callbacks."""
+    """Collects what the result needs, tells the callbacks, and lets the files grow."""
 
     def __init__(
-        self, layout: Layout, coordinator: Coordinator, fleet: Fleet, callbacks: Sequence[Callable[[Row], None]]
+        self,
+        layout: Layout,
+        coordinator: Coordinator,
+        fleet: Fleet,
+        callbacks: Sequence[Callable[[Row], None]],
+        files: GrowingFiles | None = None,
     ) -> None:
         self.layout, self.coordinator, self.fleet, self.callbacks = layout, coordinator, fleet, callbacks
+        self.files = files
         self.rows: list[Row] = []
         self.prices: list[FloatArray] = []
         self.visited: deque[FloatArray] = deque(maxlen=24)  # what the detection of cycles looks at
         self.initial: Round | None = None
         self.final: Round | None = None
         self.certificate: Certificate | None = None
+        self.stale_since: dict[str, int] = {}
         self.stop = Stop("the run did not come to an end", RunStatus.FAILED)
-        self._began = time.perf_counter()
+        self._began, self._earlier_s = time.perf_counter(), 0.0
 
     @property
     def elapsed_s(self) -> float:
+        """Of the whole run, also before it was taken up."""
+        return self._earlier_s + self.spent_s
+
+    @property
+    def spent_s(self) -> float:
+        """Of this job."""
         return time.perf_counter() - self._began
 
     def add(
-        self,
-        said: Round,
-        candidate: Candidate | None,
-        seen: Iterate,
-        certificate: Certificate | None,
-        stop: Stop | None,
+        self, said: Round, candidate: Candidate | None, seen: Iterate, certificate: Certificate | None, stale: Stale
     ) -> None:
-        """One more round, with what was seen and proven of it."""
+        """One more round, with what was seen and proven of it; `publish` tells it."""
         self.initial = self.initial or said
-        self.final, self.certificate = said, certificate or self.certificate
+        self.final, self.certificate = said, certificate
         self.prices.append(said.node_price)
-        self.stop = stop or self.stop
+        self.stale_since = {name: self.stale_since.get(name, said.k) for name in map(str, stale)}
         row = Row(
             round=said.k,
             worst=said.check.worst,
@@ -75,18 +93,71 @@ class Recorder:
             dual_relative=seen.dual_relative,
             price_residual=seen.price_residual,
             cost=said.answers.expected_cost(),
-            lower_bound=certificate.lower_bound if certificate else None,
-            upper_bound=certificate.upper_bound if certificate else None,
-            gap=certificate.gap if certificate else None,
-            gap_coordination=certificate.gap_coordination if certificate else None,
+            **_proven(certificate),
             block_solves=self.fleet.block_solves,
-            unit_prices=tuple(self._unit_prices(said)),
+            unit_prices=tuple(self._unit_prices(said.node_price)),
+            wall_time_s=self.elapsed_s,
+            solver_time_s=self.fleet.solver_time_s,
+            stale_blocks="; ".join(self.stale_since),
+        )
+        self.rows.append(row)
+
+    def prove(self, certificate: Certificate) -> None:
+        """What was proven of the last round after it had been added."""
+        self.certificate = certificate
+        self.rows[-1] = replace(
+            self.rows[-1],
+            **_proven(certificate),
+            block_solves=self.fleet.block_solves,
             wall_time_s=self.elapsed_s,
             solver_time_s=self.fleet.solver_time_s,
         )
-        self.rows.append(row)
+
+    def publish(self) -> None:
+        """The last round is complete: into the files, and to the callbacks."""
+        row = self.rows[-1]
+        if self.files is not None and self.final is not None:
+            try:
+                self.files.add(row, self.final, self.coordinator.nodes)
+            except OSError as error:
+                # the run is worth more than its log: what can be written at its end will be
+                log.warning("round %d is not in the files, and no later one will be: %s", row.round, error)
+                self.files = None
         for tell in self.callbacks:
             tell(row)
+
+    # -- a run that is taken up --------------------------------------------------------------------------------------
+
+    def memory(self) -> dict[str, Any]:
+        """What the rounds so far have left, as a plain value."""
+        return {
+            # the units' prices follow from the prices
+            "rows": [replace(row, unit_prices=()) for row in self.rows],
+            "prices": np.array(self.prices),
+            "visited": list(self.visited),
+            "initial": _without_model(self.initial),
+            "final": _without_model(self.final),
+            "certificate": self.certificate,
+            "stale_since": self.stale_since,
+            "elapsed_s": self.elapsed_s,
+            "block_solves": self.fleet.block_solves,
+            "solver_time_s": self.fleet.solver_time_s,
+            "offers": self.files.offers_so_far() if self.files is not None else 0,
+        }
+
+    def take_up(self, memory: Mapping[str, Any], source: Path) -> None:
+        """Go on from what `memory` gave; source: the folder with the files of then. Raises OSError."""
+        self.prices = list(memory["prices"])
+        self.rows = [
+            replace(row, unit_prices=tuple(self._unit_prices(price)))
+            for row, price in zip(memory["rows"], self.prices, strict=True)
+        ]
+        self.visited.extend(memory["visited"])
+        self.initial, self.final, self.certificate = memory["initial"], memory["final"], memory["certificate"]
+        self.stale_since, self._earlier_s = memory["stale_since"], memory["elapsed_s"]
+        self.fleet.block_solves, self.fleet.solver_time_s = memory["block_solves"], memory["solver_time_s"]
+        if self.files is not None:
+            self.files.take_up(self.rows, self.prices, self.coordinator.nodes, source, memory["offers"])
 
     def _worst_entry(self, said: Round, candidate: Candidate | None) -> str:
         R, spread = residuals(self.layout, said.answers, said.request, candidate)
@@ -97,10 +168,10 @@ class Recorder:
             return self.coordinator.nodes[int(np.argmax(np.abs(R)))]
         return self.layout.entry_name(int(self.layout.entry[np.argmax(np.abs(spread))]))
 
-    def _unit_prices(self, said: Round) -> Iterable[UnitPrice]:
+    def _unit_prices(self, node_price: FloatArray) -> Iterable[UnitPrice]:
         layout, names = self.layout, self.layout.names
         neutral = layout.to_units(np.asarray(self.coordinator.neutral))
-        price = layout.to_units(said.node_price)
+        price = layout.to_units(node_price)
         for c, first, end in zip(layout.couplings, layout.first[:-1], layout.first[1:], strict=True):
             worst = int(first + np.argmax(np.abs(price[first:end] - neutral[first:end])))
             yield UnitPrice(c.unit, names[worst], float(price[worst]))
@@ -140,3 +211,13 @@ class Recorder:
             solver_time_s=self.fleet.solver_time_s,
             ranks=size,
         )
+
+
+def _proven(certificate: Certificate | None) -> dict[str, Any]:
+    names = ("lower_bound", "upper_bound", "gap", "gap_coordination")
+    return {name: getattr(certificate, name) if certificate else None for name in names}
+
+
+def _without_model(said: Round | None) -> Round | None:
+    """The coordinator's model of a round is the rule's business, and large."""
+    return said and replace(said, request=replace(said.request, model=None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -44,3 +44,13 @@ class Subproblem(ABC):
         """Take up a warm state written by `save`; a block without memory has nothing to take up."""
         if arrays:
             raise TatonnementError(f"{type(self).__name__} has no warm state to load")
+
+    def mark(self) -> Any:
+        """The warm state of this moment, for `reset`; override both where that is cheaper than `save` and `load`."""
+        saved = self.save()
+        return None if saved is None else {name: np.array(value) for name, value in saved.items()}
+
+    def reset(self, mark: Any) -> None:
+        """Go back to the moment of `mark`."""
+        if mark is not None:
+            self.load(mark)

@@ -9,8 +9,9 @@ from pathlib import Path
 from decomp.certificate import CertificateSettings
 from decomp.config import Case, load
 from decomp.engine import run
+from decomp.result_files import write
 from decomp.stopping import Gap
-from decomp.trace import Result, write
+from decomp.trace import Result
 from problems.market import ReactiveMarket
 
 CASES = Path(__file__).parent.parent / "problems" / "cases"

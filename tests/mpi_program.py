@@ -17,9 +17,9 @@ from decomp.engine import Limits, run
 from decomp.errors import TatonnementError
 from decomp.messages import Key
 from decomp.ranks import find_ranks
+from decomp.result_files import write
 from decomp.rules import ADMM
 from decomp.stopping import Gap, Residual
-from decomp.trace import write
 
 trouble = sys.argv[2] if len(sys.argv) > 2 else ""
 ranks = find_ranks()

@@ -274,10 +274,10 @@ def test_relative_residuals_do_not_depend_on_the_unit_of_quantity_or_cost():
 
 def test_interrupted_run_keeps_what_it_has():
     blocks, market, coupling = exchange()
-    rounds_left = iter([False, False, True])
+    rounds = []
     result = run(
         blocks, market, ADMM(0.1), coupling=coupling, stop=[Residual(1e-9, 1e-9)], limits=Limits(50),
-        interrupted=lambda: next(rounds_left),
+        callbacks=[rounds.append], interrupted=lambda: len(rounds) == 3,
     )  # fmt: skip
     assert result.status == RunStatus.INTERRUPTED
     assert len(result.rows) == 3

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"errors", "registry"},
-    {"messages", "layout", "settings"},
+    {"messages", "layout", "settings", "plain_value", "identity"},
     {
         "subproblem",
         "coordinator",
@@ -21,13 +21,15 @@ LAYERS = (
         "pyomo_block",
         "trace",
         "checkpoint",
+        "block_states",
+        "result_files",
         "problem",
         "start",
         "quadratic_program",
         "packing",
     },
-    {"rules", "stopping", "certificate", "ranks", "fleet", "recorder"},
-    {"engine"},
+    {"rules", "stopping", "certificate", "ranks", "fleet", "worker", "recorder"},
+    {"engine", "course", "judging"},
     {"toml_file", "config", "console", "kinds"},
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}

@@ -33,7 +33,7 @@ def test_no_bound_is_claimed_where_active_power_is_free():
 def test_community_without_reactive_devices_is_drawn_and_shedding_is_told(lec, tmp_path):
     problem, result = result_of(lec)
     assert result.status != RunStatus.FAILED
-    from decomp.trace import write
+    from decomp.result_files import write
 
     summary = problem.summary(result)
     write(result, tmp_path, case={}, extra=summary)
@@ -46,9 +46,10 @@ def test_community_without_reactive_devices_is_drawn_and_shedding_is_told(lec, t
 def test_interrupted_market_keeps_its_rounds():
     case = load(CASE, ["stop={}"])
     problem = case.problem
+    rounds = []
     result = run(
         problem.subproblem, problem.coordinator, case.rule, coupling=problem.couplings, stop=case.stop,
-        limits=case.limits, interrupted=lambda: True,
+        limits=case.limits, callbacks=[rounds.append], interrupted=lambda: bool(rounds),
     )  # fmt: skip
     assert result.status == RunStatus.INTERRUPTED
     assert len(result.rows) == 1

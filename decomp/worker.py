@@ -1,0 +1,162 @@
+"""The blocks of one rank: built, asked, marked, saved; the root's `Fleet` says when.
+
+An exception in a block becomes a status and a text and travels to the root like any answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from decomp.block_states import packed, unpacked
+from decomp.checkpoint import read_arrays, write_arrays
+from decomp.errors import TatonnementError
+from decomp.layout import Layout
+from decomp.messages import FloatArray, Key, Response, Signal, Status
+from decomp.packing import Parcel, Share
+from decomp.ranks import Ranks
+from decomp.subproblem import Subproblem
+
+log = logging.getLogger(__name__)
+
+SOLVE, EVALUATE = range(2)
+PENALISED, ACTIVE, EXACT, KEEP, ASIDE, SLOPES, CUT = (1 << i for i in range(7))  # flags of a question
+SKIPPED = -1  # status of a block that was not asked, because the run has been asked to stop
+Make = Callable[[Key], Subproblem]
+Troubles = dict[str, str]  # why blocks gave no answer, by name
+
+
+class Worker:
+    """The blocks of this rank, their last kept answers, and the moment to go back to."""
+
+    def __init__(self, ranks: Ranks, layout: Layout, make: Make, share: Share) -> None:
+        self.ranks, self.layout, self._make, self.share = ranks, layout, make, share
+        self.texts: Troubles = {}
+        self._mine: list[int] = share.blocks.tolist()
+        self._blocks: dict[int, Subproblem] = {}
+        self._last: dict[int, Response] = {}
+        self._marked: tuple[dict[int, Any], dict[int, Response]] = ({}, {})
+        self._sizes, self._reports = np.diff(layout.start).tolist(), np.diff(layout.report_start).tolist()
+        self._limits = threadpool_limits(1)
+
+    def build(self) -> frozenset[str] | None:
+        """Build all blocks; the abilities that all of them have."""
+        self.texts = {}
+        abilities: frozenset[str] | None = None
+        for b in self._mine:
+            key = self.layout.keys[b]
+            try:
+                self._blocks[b] = block = self._make(key)
+                abilities = block.abilities if abilities is None else abilities & block.abilities
+            except TatonnementError as error:
+                self.texts[str(key)] = str(error)
+            except (Exception, SystemExit) as error:
+                log.debug("building block %s", key, exc_info=True)
+                self.texts[str(key)] = f"could not be built: {type(error).__name__}: {error}"
+        return abilities
+
+    def columns(self, op: int, flags: int) -> int:
+        """Number of columns of a question: price, target and penalty, active; or y."""
+        return 1 if op == EVALUATE else 1 + 2 * bool(flags & PENALISED) + bool(flags & ACTIVE)
+
+    def ask(self, op: int, question: FloatArray, flags: int, number: int) -> FloatArray:
+        """Every block's answer, packed. Blocks are left out from the moment on in which a rank is asked to stop."""
+        columns, at = question.reshape(self.columns(op, flags), -1), self.share.start.tolist()
+        self.texts = {}
+        parcel = Parcel(self.share, bool(flags & SLOPES))
+        for i, b in enumerate(self._mine):
+            if flags & CUT and self.ranks.asked():
+                parcel.tail[2, i] = SKIPPED
+                continue
+            before = self._blocks[b].mark() if flags & ASIDE else None
+            response = self._one(b, op, columns[:, at[i] : at[i + 1]], flags, number)
+            if flags & ASIDE:
+                self._blocks[b].reset(before)
+            if flags & KEEP and response.status.has_point:
+                self._last[b] = response
+            parcel.put(i, response)
+        return parcel.flat
+
+    def mark(self) -> None:
+        """This is the moment to come back to."""
+        self._marked = ({b: block.mark() for b, block in self._blocks.items()}, dict(self._last))
+
+    def roll_back(self) -> None:
+        """Back to the last mark, as if nothing had been asked since."""
+        marks, last = self._marked
+        for b, mark in marks.items():
+            self._blocks[b].reset(mark)
+        self._last = dict(last)
+
+    def save(self, folder: Path) -> tuple[str, str, str]:
+        """Write the blocks' warm states: file name, SHA-256, and what went wrong."""
+        name, digest, trouble = f"blocks-{self.ranks.rank:04d}.npz", "", ""
+        try:
+            digest = write_arrays(folder / name, packed(self._mine, [self._blocks[b].save() for b in self._mine]))
+        except Exception as error:  # a run goes on without a checkpoint, whatever a block of the user's raises
+            log.debug("writing %s", name, exc_info=True)
+            trouble = f"rank {self.ranks.rank}: {error if str(error) else type(error).__name__}"
+        return name, digest, trouble
+
+    def load(self, folder: Path, names: list[str]) -> str:
+        """Take up the warm states of this rank's blocks, whichever files they are in; what went wrong."""
+        try:
+            for name in names:
+                for b, state in unpacked(read_arrays(folder / name), self._mine):
+                    self._blocks[b].load(state)
+        except Exception as error:
+            log.debug("reading %s", folder, exc_info=True)
+            return f"rank {self.ranks.rank}: {type(error).__name__}: {error}"
+        return ""
+
+    def detail(self) -> dict[Key, Mapping[str, FloatArray]]:
+        """Every block's own series at its last kept answer."""
+        return {self.layout.keys[b]: self._series(b, r) for b, r in sorted(self._last.items())}
+
+    def _one(self, b: int, op: int, columns: FloatArray, flags: int, question: int) -> Response:
+        key, block, began = self.layout.keys[b], self._blocks[b], time.perf_counter()
+        try:
+            if op == EVALUATE:
+                response = block.evaluate(columns[0])
+            else:
+                target, penalty = (columns[1], columns[2]) if flags & PENALISED else (None, None)
+                active = columns[-1] > 0 if flags & ACTIVE else None
+                response = block.solve(Signal(columns[0], target, penalty, active, bool(flags & EXACT), question))
+            text = self._trouble(b, response)
+        except (Exception, SystemExit) as error:
+            log.debug("block %s", key, exc_info=True)
+            response, text = Response(columns[0], np.nan, status=Status.ERROR), f"{type(error).__name__}: {error}"
+        if text:
+            self.texts[str(key)] = text
+        spent = time.perf_counter() - began
+        return response if response.solve_time else _timed(response, spent)
+
+    def _trouble(self, b: int, response: Response) -> str:
+        if not response.status.has_point:
+            return response.message or response.status.name.lower()
+        n, m = self._sizes[b], self._reports[b]
+        if np.shape(response.y) != (n,):
+            raise TatonnementError(f"answered with y of shape {np.shape(response.y)}, its coupling has {n} entries")
+        if np.shape(response.report) != (m,):
+            raise TatonnementError(f"reported {np.shape(response.report)} values, its coupling declares {m}")
+        if not (np.all(np.isfinite(response.y)) and np.isfinite(response.cost)):
+            raise TatonnementError("answered with a value that is not finite")
+        return ""
+
+    def _series(self, b: int, response: Response) -> Mapping[str, FloatArray]:
+        try:
+            return self._blocks[b].detail(response)
+        except (Exception, SystemExit) as error:  # a finished run is not lost for a table
+            log.warning("block %s has no detail: %s: %s", self.layout.keys[b], type(error).__name__, error)
+            return {}
+
+
+def _timed(response: Response, seconds: float) -> Response:
+    return replace(response, solve_time=seconds)
