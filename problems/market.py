@@ -27,7 +27,7 @@ from problems.lec.data import LecData
 from problems.market_data import SERIES, Collector, misplaced, read_peaks, reading, table_of
 from problems.market_scenarios import market_scenarios
 from problems.market_settings import MarketSettings
-from problems.network.feeder import read_network
+from problems.network.settings import read_network
 from problems.time_series import TimeAxis
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from decomp.pyomo_block import BlockSettings
 from problems.dso import DsoSettings
 from problems.lec.settings import LecSettings
 from problems.market_scenarios import ScenarioSettings
-from problems.network.feeder import NetworkSettings
+from problems.network.settings import NetworkSettings
 from problems.time_series import SeriesColumn, TimeSettings
 
 

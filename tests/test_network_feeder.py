@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from decomp.errors import InputError
-from problems.network.feeder import NetworkSettings, read_network
+from problems.network.settings import NetworkSettings, read_network
 from problems.network.power_flow import solve
 
 LINES = """from,to,cable,length_km,R_ohm,X_ohm,B_S,Imax_kA
