@@ -103,7 +103,7 @@ def test_a_net_with_all_that_can_be_represented_has_its_own_voltages():
     assert feeder.joins == {"busbar": ("joined",)}
     assert {load.kind: round(load.p_kw) for load in feeder.loads} == {"load": 2700, "pv": -800, "storage": 200}
     assert feeder.notes["tap changers held at their position"] == ("trafo 0 (T1)",)
-    assert "line1" in feeder.notes["open switches"][0]
+    assert "to line 1" in feeder.notes["open switches"][0]
     assert feeder.notes["load out of service"] == ("load 1",)
     # an independent program, from the same branches
     p, q = feeder.injections()
@@ -173,7 +173,7 @@ def test_a_folder_gives_back_the_same_feeder(tmp_path):
 def test_a_damaged_folder_is_told_with_all_its_mistakes(tmp_path):
     write_folder(_read(_net()[0])[0], tmp_path)
     (tmp_path / "loads.csv").write_text("bus,p_kw,q_kvar,kind\nfar,x,0,load\nelsewhere,1,0,sun\n")
-    lines = (tmp_path / "lines.csv").read_text().replace("far,tie", "far,mars")
+    lines = (tmp_path / "lines.csv").read_text().replace("busbar,far", "busbar,mars")
     (tmp_path / "lines.csv").write_text(lines)
     text = _mistakes(read_folder, tmp_path)
     assert "no bus 'mars'" in text

@@ -7,8 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from decomp.errors import InputError
-from problems.network.settings import NetworkSettings, read_network
 from problems.network.power_flow import solve
+from problems.network.settings import NetworkSettings, read_network
 
 LINES = """from,to,cable,length_km,R_ohm,X_ohm,B_S,Imax_kA
 0,1,Al240,0.4,0.2205,0.441,1e-4,0.4

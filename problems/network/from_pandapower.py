@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from decomp.errors import InputError, Mistake, TatonnementError
-from decomp.messages import FloatArray, IntArray
+from decomp.messages import FloatArray
 from problems.network.feeder import Feeder, FeederLoad, Network
 
 DRAWS = {"load": 1.0, "sgen": -1.0, "storage": 1.0, "motor": 1.0}  # sign with which p_mw is drawn
@@ -24,6 +24,7 @@ REMEDY = {
     "dcline": "give the powers at its two ends as load and sgen",
     "controller": "run it, and keep the taps and powers it has found",
 }
+ENDS = {"l": "line", "t": "trafo", "t3": "trafo3w", "b": "bus"}
 TOLERANCES_PU = (1e-11, 1e-9, 1e-7)  # short lines do not let the mismatch fall to the first
 
 
@@ -220,8 +221,8 @@ def _resting(net: Any) -> dict[str, tuple[str, ...]]:
             out[f"{table} out of service"] = tuple(_called(net, table, i) for i in rows)
     opened = net.switch.index[~net.switch["closed"].astype(bool)] if len(net.switch) else []
     out["open switches"] = tuple(
-        f"{_called(net, 'switch', i)} at bus {net.switch.at[i, 'bus']} to {net.switch.at[i, 'et']}"
-        f"{net.switch.at[i, 'element']}"
+        f"{_called(net, 'switch', i)} at bus {net.switch.at[i, 'bus']} to "
+        f"{ENDS.get(net.switch.at[i, 'et'], net.switch.at[i, 'et'])} {net.switch.at[i, 'element']}"
         for i in opened
     )
     if "tap_step_percent" in net.trafo:
@@ -229,8 +230,3 @@ def _resting(net: Any) -> dict[str, tuple[str, ...]]:
         taps = [i for i in _in_service(net, "trafo") if steps[i] != 0]
         out["tap changers held at their position"] = tuple(_called(net, "trafo", i) for i in taps)
     return out
-
-
-def solved_rows(net: Any) -> IntArray:
-    """Row of each bus in the solved tables, in the order of net.bus; -1 where nothing feeds it."""
-    return np.array([_internal(net)[int(i)] for i in net.bus.index], np.int64)
