@@ -14,7 +14,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from decomp.console import console_for
 from problems.microgrid import judges
 from problems.microgrid.folder import MicrogridFolder
 from problems.microgrid.judges import Finding
@@ -149,7 +148,7 @@ def main() -> None:
     if arguments.markdown:
         print(as_markdown(folder))
         return
-    console: Console = console_for()
+    console = Console()
     for table in as_tables(folder):
         console.print(table)
 
