@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from closed_form import QuadraticBlock, exchange, three_buses, two_lecs, two_machines, unit
@@ -9,6 +11,7 @@ from farmer import farmer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.synthetic import Synthetic
 from decomp.certificate import CertificateSettings
 from decomp.coordinators import Exchange
 from decomp.engine import Limits, run
@@ -16,7 +19,9 @@ from decomp.errors import RefusedError
 from decomp.layout import Layout
 from decomp.messages import Key
 from decomp.rules import ADMM, Auto, Bundle, Damped, DantzigWolfe, Newton
+from decomp.rules.base import Setup
 from decomp.rules.master import Columns, solve_master
+from decomp.rules.near import worth_asking
 from decomp.stopping import Gap, RunStatus
 
 
@@ -193,3 +198,20 @@ def test_auto_asks_nothing_of_a_coordinator_that_it_cannot_give():
     assert isinstance(Auto().pick(frozenset({"bound", "penalty"}), frozenset())[0], ADMM)
     assert isinstance(Auto().pick(frozenset({"bound"}), frozenset({"model"}))[0], Bundle)
     assert isinstance(Auto().pick(frozenset({"bound", "sensitivity"}), frozenset({"model"}))[0], Newton)
+
+
+@pytest.mark.parametrize(("near", "status"), [(True, RunStatus.CERTIFIED), (False, RunStatus.ITERATION_LIMIT)])
+def test_answers_near_the_request_tell_where_scenarios_meet(near, status):
+    market = Synthetic(Synthetic.Settings(synthetic={"class": "stochastic", "blocks": 10, "prices": 48, "seed": 0}))
+    problem = (market.subproblem, market.coordinator, market.couplings)
+    result = certified(problem, Bundle(near_request=near), tolerance=1e-4, limit=30)
+    assert result.status == status, result.reason
+    assert result.certificate.w_sum < 1e-8
+
+
+def test_nothing_is_asked_near_the_request_where_no_scenarios_share_an_offer():
+    setup = Setup.of(Layout.of([unit("u")], 1), exchange()[1], abilities=frozenset({"penalty"}))
+    assert not worth_asking(setup)
+    shared = Layout.of([unit("u", (0,), (1.0,), ("0", "1"), [0.5, 0.5])], 1)
+    assert worth_asking(replace(setup, layout=shared))
+    assert not worth_asking(replace(setup, layout=shared, abilities=frozenset({"bound"})))

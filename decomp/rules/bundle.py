@@ -13,10 +13,13 @@ from decomp.messages import FloatArray, QuadraticModel, Request
 from decomp.quadratic_program import NoSolution
 from decomp.rules.base import Candidate, Setup, State
 from decomp.rules.master import Columns, MasterPoint, coordinator_value, solve_master, split_price
+from decomp.rules.near import near, slope, worth_asking
 from decomp.rules.restricted import choose
 from decomp.rules.with_model import ModelRule, ModelState
 
 FACTORS = (1.0, 4.0, 0.25, 16.0, 0.0625)  # on tau, of the trials of a round
+STIFF = 50.0  # on tau, of the master whose request is realised where answers are also asked near the request
+CLOSE = 0.03  # predicted gain relative to the bound below which that master is solved
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +36,8 @@ class Trial:
 class BundleState(ModelState):
     """price, w: the trial. center_price (n,), center_w (N,): the best price so far; center_blocks: sum pi bound there.
 
-    tau (M,) stiffness; trials: what is asked next, the first at `price` and `w`; columns: the answers.
+    tau (M,) stiffness; trials: what is asked next, the first at `price` and `w`; columns: the answers; near (M,): the
+    master's request, where answers near it are asked, too.
     """
 
     center_price: FloatArray
@@ -42,6 +46,15 @@ class BundleState(ModelState):
     tau: FloatArray
     trials: tuple[Trial, ...]
     columns: Columns
+    near: FloatArray | None = None
+
+    def asked_near(self, k: int) -> Signals | None:
+        """The question beside the trials of round k."""
+        if self.near is None:
+            return None
+        layout, trial = self.setup.layout, self.trials[0]
+        price = _stacked(self.setup, trial.price, trial.w)
+        return near(layout, price, self.near, self.tau, self.block_active(), k)
 
 
 @dataclass(frozen=True)
@@ -56,10 +69,14 @@ class Bundle(ModelRule):
     round where g is not convex. The first tau makes a residual of the size of the first mismatch move the price by the
     reference price. The averaged answers and the request are both proposed for the upper bound.
 
+    Where blocks must agree over scenarios, and can take a penalty, two further sweeps are asked in the same round:
+    answers near the request, and the price at which the blocks would have met there in the round before (`near`).
+
     enough       share of the predicted gain that makes a step serious
     first        factor on the first tau
     speculative  further prices asked in the same round, from masters with other tau (at most 4): fewer rounds for more
                  block solves, and the best of them says which way tau should go
+    near_request  ask near the request where blocks must agree over scenarios
 
     needs: bounds. reveals: y, cost. wins when: blocks are LPs or MILPs, whose answers jump with the price.
     Lemarechal (1975), Kiwiel (1990); stabilised Dantzig-Wolfe decomposition.
@@ -68,6 +85,7 @@ class Bundle(ModelRule):
     enough: float = 0.1
     first: float = 0.25
     speculative: int = 0
+    near_request: bool = True
 
     needs: ClassVar[frozenset[str]] = frozenset({"bound"})
     reveals: ClassVar[str] = "y, cost"
@@ -89,7 +107,9 @@ class Bundle(ModelRule):
         assert isinstance(state, BundleState)
         setup, active = state.setup, state.block_active()
         prices = (_stacked(setup, trial.price, trial.w) for trial in state.trials)
-        return tuple(Signals(setup.layout, price, active=active, exact=True, id=k) for price in prices)
+        trials = tuple(Signals(setup.layout, price, active=active, exact=True, id=k) for price in prices)
+        beside = state.asked_near(k)
+        return trials if beside is None else (*trials, beside)
 
     def improve(
         self, k: int, state: State, answers: tuple[Answers, ...], request: Request, model: QuadraticModel
@@ -99,10 +119,12 @@ class Bundle(ModelRule):
         columns = state.columns
         for given in answers:
             columns = columns.plus(given)
+        beside = state.asked_near(k)
+        met = None if beside is None else slope(setup, beside, answers[-1], request.active)
         state = replace(state, columns=columns, active=request.active)
         if k == 0:
             state = replace(state, tau=self.first * _first_tau(setup, answers[0], request))
-        state = self._step(k, state, model, answers)
+        state = self._step(k, state, model, answers[: len(state.trials)])
         center = _stacked(setup, state.center_price, state.center_w)
         d_center = state.center_blocks + _network(setup, model, state.center_price)
         points: list[MasterPoint] = []
@@ -119,6 +141,13 @@ class Bundle(ModelRule):
             modelled = columns.model_value(layout, _stacked(setup, price, w)) + _network(setup, model, price)
             points.append(point)
             trials.append(Trial(price, w, factor, max(modelled - d_center, 0.0)))
+        stiffest = points[int(np.argmax([t.factor for t in trials]))]  # its request and offers are closest
+        expected = max(t.predicted for t in trials)
+        beside_request = self.near_request and worth_asking(setup)
+        if beside_request and expected <= CLOSE * abs(d_center):
+            stiffest = _stiff(setup, model, columns, center, state.tau) or stiffest
+        if met is not None:
+            trials.append(Trial(*met, 1.0, trials[0].predicted))
         state = replace(
             state,
             price=trials[0].price,
@@ -126,13 +155,13 @@ class Bundle(ModelRule):
             trials=tuple(trials),
             columns=columns.used(np.max([p.alpha for p in points], axis=0)),
             z=layout.totals(points[0].z),
+            near=points[0].z if beside_request else None,
         )
-        stiffest = points[int(np.argmax([t.factor for t in trials]))]  # its request and offers are closest
         candidate = Candidate(
             stiffest.z,
             (stiffest.offered,),
             points[0].z - points[0].offered,
-            expected=max(t.predicted for t in trials),
+            expected=expected,
             averaged=float(np.sum(layout.prob[columns.block] * stiffest.alpha * columns.cost)),
             recover=partial(choose, layout, model, setup.box, columns),
         )
@@ -160,6 +189,16 @@ def _stacked(setup: Setup, price: FloatArray, w: FloatArray) -> FloatArray:
 
 def _network(setup: Setup, model: QuadraticModel, price: FloatArray) -> float:
     return coordinator_value(model, setup.box, setup.weight * price)
+
+
+def _stiff(
+    setup: Setup, model: QuadraticModel, columns: Columns, center: FloatArray, tau: FloatArray
+) -> MasterPoint | None:
+    """The request of a master that lets offers and request hardly differ: with rich columns the cheapest to realise."""
+    try:
+        return solve_master(setup.layout, model, setup.box, columns, center, STIFF * tau)
+    except NoSolution:
+        return None
 
 
 def _first_tau(setup: Setup, answers: Answers, request: Request) -> FloatArray:
