@@ -21,7 +21,7 @@ import numpy as np
 from decomp.coordinator import Coordinator, Reports, Warm, answer_all, check_all, evaluate_all
 from decomp.errors import BoundError
 from decomp.fleet import Fleet
-from decomp.layout import Answers, Signals
+from decomp.layout import Answers, Layout, Signals
 from decomp.messages import Check, FloatArray, Query, Request
 from decomp.rules.base import Candidate, State
 from decomp.rules.master import split_price
@@ -54,7 +54,7 @@ class Certificate:
     feasible       the coordinator's limits hold at the recovered point
     revised        an exact solve found better integer decisions: the run has not ended yet
     recovered      "offers" or "request": which point was realised; answers, request, check are of that point
-    w_sum          largest |sum_s pi_s w_us|, 0 up to rounding where the bound is valid
+    w_sum          largest |sum_s pi_s w_us| over scenarios that agree, 0 up to rounding where the bound is valid
     """
 
     upper_bound: float | None
@@ -190,7 +190,7 @@ class Certifier:
             check=check_all(self.coordinator, center, reports),
             price=node_price,
             bound_price=bound_price,
-            w_sum=float(np.max(np.abs(layout.mean(state.w)), initial=0.0)),
+            w_sum=layout.multiplier_sum(state.w)[0],
         )
 
     def _sweep(self, state: State, signals: Signals, said: Round) -> Answers:
@@ -214,7 +214,10 @@ class Certifier:
         return self._neutral[1]
 
     def _recover(self, said: Round, candidate: Candidate | None) -> tuple[Realised, Realised]:
-        """The cheapest point, everybody at ybar or at what the rule or the request proposes; and the last one tried."""
+        """The cheapest point, everybody at ybar or at what the rule or the request proposes; and the last one tried.
+
+        Where ybar cannot be realised (integers), what one of the scenarios offers is tried instead, never rounded.
+        """
         answers, layout = said.answers, said.answers.layout
         ybar = layout.mean(answers.y)
         agreed = layout.to_blocks(ybar)
@@ -225,7 +228,10 @@ class Certifier:
             mismatch = np.where(said.request.active, said.request.Z - layout.totals(ybar), 0.0)
             candidate = Candidate(ybar + layout.to_units(mismatch / np.maximum(layout.count, 1)))
         points = [offers]
-        for asked in (candidate.ybar, *candidate.others) if self.evaluates else ():
+        proposed = [candidate.ybar, *candidate.others] if self.evaluates else []
+        if proposed and not np.isfinite(offers.cost):
+            proposed.insert(0, nearest_answers(layout, said.answers.y))
+        for asked in proposed:
             if not np.array_equal(asked, ybar):
                 realised = self.fleet.evaluate(layout.to_blocks(asked), keep=False)
                 points.append(self._realise("request", realised))
@@ -269,3 +275,12 @@ class Certifier:
         if answer.bound is None or np.isnan(sweep.blocks):
             return None, answer.bound_of
         return sweep.blocks + answer.bound, answer.bound_of
+
+
+def nearest_answers(layout: Layout, y: FloatArray) -> FloatArray:
+    """(M,) for each unit entry the y of one whole answer: of those that agree, the block nearest to the averages."""
+    apart = layout.to_blocks(layout.mean(y)) - y
+    distance = layout.inner(apart, apart)[layout.block]
+    order = np.lexsort((layout.block, distance, layout.entry))
+    first = np.unique(layout.entry[order], return_index=True)[1]
+    return y[order][first]

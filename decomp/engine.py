@@ -173,7 +173,7 @@ def _loop(
             met = None  # an exact solve found better integer decisions: go on with those
         stop = met or limit or asked_to_stop()
         recorder.visited.append(point)
-        recorder.add(step.round, step.candidate, seen, certificate, stale)
+        recorder.add(step.round, step.state.w, step.candidate, seen, certificate, stale)
         course.complete(Progress(k + 1, step.state, step.warm, certifier.memory))
         if stop is None:
             course.save_if_due()

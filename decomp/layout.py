@@ -107,6 +107,20 @@ class Layout:
         """ybar_u = sum_s pi_s y_us / share_u over the scenarios s that agree; (N,) -> (M,)."""
         return _sum(self.entry, self.pi / self.share[self.entry] * y, len(self.node))
 
+    def spread(self, y: FloatArray) -> tuple[float, str]:
+        """Largest |ybar_u - y_us| and the name of that unit entry, "" where all scenarios agree; y (N,)."""
+        apart = np.abs(self.to_blocks(self.mean(y)) - y)
+        worst = int(np.argmax(apart)) if len(apart) else 0
+        largest = float(apart[worst]) if len(apart) else 0.0
+        return largest, self.entry_name(int(self.entry[worst])) if largest > 0 else ""
+
+    def multiplier_sum(self, w: FloatArray) -> tuple[float, str]:
+        """Largest |sum_s pi_s w_us| over the scenarios that agree, and the name of that unit entry; w (N,)."""
+        size = np.abs(_sum(self.entry, self.pi * w, len(self.node)))
+        worst = int(np.argmax(size)) if len(size) else 0
+        largest = float(size[worst]) if len(size) else 0.0
+        return largest, self.entry_name(worst) if largest > 0 else ""
+
     def totals(self, ybar: FloatArray) -> FloatArray:
         """Y_b = sum of ybar_u over the units at b; (M,) -> (n,)."""
         at = self.node >= 0

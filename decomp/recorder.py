@@ -73,13 +73,21 @@ class Recorder:
         return time.perf_counter() - self._began
 
     def add(
-        self, said: Round, candidate: Candidate | None, seen: Iterate, certificate: Certificate | None, stale: Stale
+        self,
+        said: Round,
+        w: FloatArray,
+        candidate: Candidate | None,
+        seen: Iterate,
+        certificate: Certificate | None,
+        stale: Stale,
     ) -> None:
-        """One more round, with what was seen and proven of it; `publish` tells it."""
+        """One more round, the multipliers (N,) it led to, what was seen and proven of it; `publish` tells it."""
         self.initial = self.initial or said
         self.final, self.certificate = said, certificate
         self.prices.append(said.node_price)
         self.stale_since = {name: self.stale_since.get(name, said.k) for name in map(str, stale)}
+        spread, spread_at = self.layout.spread(said.answers.y)
+        multiplier_sum, multiplier_sum_at = self.layout.multiplier_sum(w)
         row = Row(
             round=said.k,
             worst=said.check.worst,
@@ -87,6 +95,10 @@ class Recorder:
             violation=said.check.violation,
             mismatch=seen.mismatch,
             mismatch_at=self._worst_entry(said, candidate),
+            spread=spread,
+            spread_at=spread_at,
+            multiplier_sum=multiplier_sum,
+            multiplier_sum_at=multiplier_sum_at,
             primal_residual=seen.primal_residual,
             dual_residual=seen.dual_residual,
             primal_relative=seen.primal_relative,

@@ -163,6 +163,7 @@ def _plain_names() -> list[str]:
 
 def _summary(result: Result, case: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     c, last = result.certificate, result.rows[-1] if result.rows else None
+    spread = result.layout.spread(result.answers.y) if result.answers else None
     return {
         "status": str(result.status),
         "reason": result.reason,
@@ -176,7 +177,10 @@ def _summary(result: Result, case: Mapping[str, Any], extra: Mapping[str, Any]) 
         "bound_of": c.bound_of if c and c.lower_bound is not None else None,
         "recovered": c.recovered if c else None,
         "limits_met": result.check.feasible if result.check else None,
-        "multiplier_sum": c.w_sum if c else None,
+        "spread": spread[0] if spread else None,
+        "spread_at": spread[1] if spread else None,
+        "multiplier_sum": last.multiplier_sum if last else None,
+        "multiplier_sum_at": last.multiplier_sum_at if last else None,
         "primal_residual": last.primal_residual if last else None,
         "dual_residual": last.dual_residual if last else None,
         "primal_relative": last.primal_relative if last else None,

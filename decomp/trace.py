@@ -29,6 +29,8 @@ class UnitPrice:
 class Row:
     """One round. The two times are measured; all other fields are the same on any number of ranks.
 
+    spread          largest |ybar_u - y_us| of the round's offers: how far scenarios are from agreeing
+    multiplier_sum  largest |sum_s pi_s w_us| over the scenarios that agree, 0 but for rounding where bounds are valid
     stale_blocks  names of the blocks that failed and are represented by their last good answer
     """
 
@@ -38,6 +40,10 @@ class Row:
     violation: float
     mismatch: float
     mismatch_at: str
+    spread: float
+    spread_at: str
+    multiplier_sum: float
+    multiplier_sum_at: str
     primal_residual: float
     dual_residual: float
     primal_relative: float

@@ -186,6 +186,7 @@ def row(**changes) -> Row:
     prices = (UnitPrice("LEC1", "14:00", 0.16), UnitPrice("LEC2", "17:00", 0.141))
     base = Row(
         round=3, worst=0.949312, worst_at="bus 7, 17:00", violation=7e-4, mismatch=10.35, mismatch_at="bus2 14:00",
+        spread=0.0, spread_at="", multiplier_sum=0.0, multiplier_sum_at="",
         primal_residual=1.0, dual_residual=1.0, primal_relative=0.1, dual_relative=0.2,
         price_residual=0.1, cost=10650.123456, lower_bound=None,
         upper_bound=None, gap=None, gap_coordination=None, block_solves=8, unit_prices=prices, wall_time_s=1.5,

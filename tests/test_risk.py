@@ -69,7 +69,13 @@ def extensive_form(risk, prob, wanted=None):
 
 @pytest.mark.parametrize(
     ("alpha", "expected"),
-    [(0.5, (0.2 * 10 + 0.3 * 100) / 0.5), (0.7, 100.0), (0.2, (0.5 * 10 + 0.3 * 100) / 0.8), (0.95, 100.0), (1e-9, 37.0)],
+    [
+        (0.5, (0.2 * 10 + 0.3 * 100) / 0.5),
+        (0.7, 100.0),
+        (0.2, (0.5 * 10 + 0.3 * 100) / 0.8),
+        (0.95, 100.0),
+        (1e-9, 37.0),
+    ],
 )
 def test_two_points_by_hand(alpha, expected):
     # 10 with probability .7, 100 with .3; the tail of 1 - alpha = .5 holds all of the 100 and .2 of the 10

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import pyomo.environ as pyo
 import pytest
 from closed_form import QuadraticBlock
 from hypothesis import given, settings
@@ -16,6 +19,8 @@ from decomp.engine import Limits, run
 from decomp.highs.compiler import compile_model
 from decomp.layout import Layout
 from decomp.messages import Coupling, Key
+from decomp.pyomo_block import PyomoSubproblem
+from decomp.result_files import write
 from decomp.rules import (
     ADMM,
     APP,
@@ -33,7 +38,6 @@ from decomp.rules import (
 )
 from decomp.steps import Step, constant
 from decomp.stopping import Gap, RunStatus
-from decomp.trace import write
 
 
 def solve(problem, coordinator, rule, limit=150, tolerance=1e-5):
@@ -231,6 +235,82 @@ def test_files_of_a_run_name_the_scenarios(tmp_path):
     rows = (tmp_path / "offers.csv").read_text().splitlines()
     assert sum("order 1" in row for row in rows) == len(TREE.scenarios)
     assert {row.mismatch_at.split("@")[0] for row in result.rows} <= {f"stock {name}" for name in ORDERS} | {""}
+
+
+# -- what is told of the scenarios' agreement --------------------------------------------------------------------------
+
+
+def test_spread_and_multiplier_sum_are_told_in_every_round(tmp_path):
+    result = solve(stock(), None, ProgressiveHedging(penalty=1.0), 6, 1e-9)
+    write(result, tmp_path, case={}, extra={})
+    _, coupling = stock()
+    layout = Layout.of(coupling, 0)
+    first = result.initial.answers.y.reshape(5, 3)
+    at = [[key.scenario for key in layout.keys].index(name) for name in TREE.scenarios]
+    expected = np.abs(TREE.average(first[at], PERIODS) - first[at])
+    assert result.rows[0].spread == pytest.approx(expected.max())
+    worst = int(np.argmax(expected.max(axis=0)))
+    assert result.rows[0].spread_at.split("@")[0] == f"stock {ORDERS[worst]}"
+    assert all(row.multiplier_sum < 1e-12 for row in result.rows)
+    header, *rows = (tmp_path / "iterations.csv").read_text().splitlines()
+    column = header.split(",").index("spread")
+    assert float(rows[0].split(",")[column]) == result.rows[0].spread
+    told = json.loads((tmp_path / "result.json").read_text())
+    assert told["spread"] == result.layout.spread(result.answers.y)[0]
+    assert told["multiplier_sum"] == result.rows[-1].multiplier_sum
+
+
+def test_a_multiplier_that_does_not_cancel_is_named():
+    _, coupling = stock()
+    layout = Layout.of(coupling, 0)
+    w = np.zeros((5, 3))
+    w[:, 1] = [3.0, 3.0, 3.0, 0.0, 0.0]  # stock/high-...: all three of one node
+    assert layout.multiplier_sum(w.ravel()) == (pytest.approx(3.0 * 0.65), "stock order 1@1")
+
+
+class Builds(PyomoSubproblem):
+    """Build at a cost of 10 or not; it is worth `worth`."""
+
+    def __init__(self, worth):
+        self.worth = worth
+        super().__init__()
+
+    def build(self):
+        m = pyo.ConcreteModel()
+        m.built = pyo.Var(domain=pyo.Binary)
+        m.cost = pyo.Expression(expr=(10 - self.worth) * m.built)
+        m.coupling = pyo.Expression([0], rule=lambda m, _: m.built)
+        return m
+
+
+@pytest.mark.parametrize("rule", [Bundle(), ADMM(agreement_penalty=1.0), DantzigWolfe()], ids=["bundle", "admm", "dw"])
+@pytest.mark.parametrize("worth", [(20.0, 4.0, 1.0), (15.0, 4.0, 1.0)], ids=["worth it", "not worth it"])
+def test_whole_decisions_of_scenarios_are_never_averaged(rule, worth):
+    scenarios = ("0", "1", "2")
+    blocks = {Key("u", s): Builds(value) for s, value in zip(scenarios, worth, strict=True)}
+    prob = dict(zip(blocks, (0.5, 0.3, 0.2), strict=True))  # built in one of them, the others would not
+    coupling = [Coupling("u", ("built",), np.ones(1), np.full(1, -1), prob)]
+    best = min(0.0, 10 - sum(p * v for p, v in zip(prob.values(), worth, strict=True)))
+    result = solve((blocks.__getitem__, coupling), None, rule, 12)
+    for row in result.rows:
+        assert row.lower_bound is None or row.lower_bound <= best + 1e-9
+        assert row.upper_bound is not None
+        assert row.upper_bound >= best - 1e-9
+    if result.status == RunStatus.CERTIFIED:
+        assert set(np.round(result.answers.y, 9)) <= {0.0, 1.0}
+        assert result.answers.y == pytest.approx(np.full(3, result.answers.y[0]))
+
+
+def test_scenarios_that_disagree_are_no_solution_where_nothing_can_be_evaluated():
+    class Mute(Builds):
+        abilities = frozenset({"penalty", "bound"})
+
+    blocks = {Key("u", s): Mute(value) for s, value in (("0", 20.0), ("1", 4.0))}
+    coupling = [Coupling("u", ("built",), np.ones(1), np.full(1, -1), dict.fromkeys(blocks, 0.5))]
+    result = solve((blocks.__getitem__, coupling), None, Bundle(), 1)
+    assert result.rows[0].spread == 0.5
+    assert result.rows[0].upper_bound is None
+    assert result.certificate.gap is None
 
 
 def test_each_period_has_its_demand():
