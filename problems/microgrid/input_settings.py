@@ -44,6 +44,7 @@ class PriceSettings(_Table):
 class ScenarioSettings(_Table):
     """Table [scenarios]: a large sample of the weather, and the few scenarios that stand for it; or a CSV file.
 
+    bundle                      so many scenarios in one block, which need fewer rounds and have tighter bounds
     file                        CSV with scenario, probability, time, wind_speed_ms, irradiance_wm2: used as it is,
                                 instead of everything below
     count, sample, seed, method, reduction   `count` of `sample` draws are kept, see problems/scenarios
@@ -55,6 +56,7 @@ class ScenarioSettings(_Table):
     wind_irradiance_correlation of the normal scores at the same step
     """
 
+    bundle: int = Field(default=1, ge=1)
     file: str | None = None
     count: int = Field(default=3, ge=1)
     sample: int = Field(default=1000, ge=1)

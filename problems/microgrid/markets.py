@@ -1,4 +1,7 @@
-"""What the microgrid sells and for how much: bids, contracts, calls and limits. Paper 2, eqs. (1)-(2), (26)-(29), (48)-(53)."""
+"""What the microgrid sells and for how much: bids, contracts, calls and limits.
+
+Paper 2, eqs. (1)-(2), (26)-(29), (48)-(53).
+"""
 
 from __future__ import annotations
 
@@ -46,10 +49,8 @@ def add_markets(
     bid_limit  (T,) greatest bid by product
     """
     steps, dt = scene.steps, scene.dt_h
-    for name in SOLD:
-        top = bid_limit[name]
-        b.add_component(f"bid_{name}_mw", pyo.Var(steps, bounds=lambda _, k: (0.0, float(top[k]))))  # (48)-(52)
-    bid: dict[str, Series] = {name: [b.component(f"bid_{name}_mw")[k] for k in steps] for name in SOLD}
+    b.bid_mw = pyo.Var(SOLD, steps, bounds=lambda _, name, k: (0.0, float(bid_limit[name][k])))  # (48)-(52)
+    bid: dict[str, Series] = {name: [b.bid_mw[name, k] for k in steps] for name in SOLD}
     bought_back: list[Any] = [0.0] * scene.n
     if market.stage == "committed":
         b.short_mw = pyo.Var(SOLD, steps, bounds=lambda _, name, k: (0.0, float(bid_limit[name][k])))

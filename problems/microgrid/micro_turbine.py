@@ -42,8 +42,8 @@ class MicroTurbine(Unit):
     x_s_pu, e_max_pu          synchronous reactance and greatest inner voltage, of the rating
     voltage                   how far the voltage lets Q go
     loss                      additional losses by region of Q; None = S - P of eq. (7)
-    offer                     what it expects to be paid for reactive power; its region 3 begins at Q_N of the capability
-                              at P_max where offer.q_n_mvar is not given
+    offer                     what it expects to be paid for reactive power; its region 3 begins at Q_N, the capability
+                              at P_max, where offer.q_n_mvar is not given
     """
 
     p_min_mw: Size
@@ -71,7 +71,8 @@ class MicroTurbine(Unit):
             raise ValueError(f"rating_mva = {self.rating_mva:g} at v_pu = {self.v_pu:g} is below p_max_mw")
         if min(disc.q_max_mvar(self.p_max_mw) for disc in self.discs) < 0:
             raise ValueError(
-                f"e_max_pu = {self.e_max_pu:g} is too low for p_max_mw = {self.p_max_mw:g}: the field limit (6) is below 0"
+                f"e_max_pu = {self.e_max_pu:g} is too low for p_max_mw = {self.p_max_mw:g}: "
+                "the field limit (6) is below 0"
             )
         try:
             _ = self.offer_with_region

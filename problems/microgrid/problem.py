@@ -1,0 +1,136 @@
+"""A microgrid's bids in coupled markets under uncertain weather: one block a scenario, nobody coordinates.
+
+One case file describes it: [time], [series], [prices], [scenarios], [market], [risk], [solver] and the units
+[mt.NAME], [solar.NAME], [wind.NAME], [storage.NAME], [demand_response.NAME]. Paper 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel
+
+from decomp.errors import InputError, Mistake
+from decomp.messages import Coupling, Key
+from decomp.problem import Problem
+from decomp.pyomo_block import PyomoSubproblem
+from problems.microgrid import figures, input_tables, results, tables
+from problems.microgrid.block import (
+    MicrogridScenario,
+    bid_limits,
+    cost_range_usd,
+    entries,
+    reference_prices,
+    risk_of,
+    weights,
+)
+from problems.microgrid.bundle import ScenarioBundle, dealt
+from problems.microgrid.data import MicrogridData
+from problems.microgrid.inputs import inspect, read_inputs
+from problems.microgrid.settings import MicrogridSettings
+from problems.risk import with_value_at_risk
+from problems.time_series import TimeAxis
+
+if TYPE_CHECKING:
+    from decomp.trace import Result
+
+UNIT = "microgrid"
+
+
+def bundle_key(names: Sequence[str]) -> Key:
+    """Key of the block that holds these scenarios."""
+    return Key(UNIT, "+".join(names))
+
+
+class Microgrid(Problem):
+    """The microgrid of one case file.
+
+    data       prices and scenarios
+    bundles    names of the scenarios in each block
+    bid_limit  (T,) greatest bid by product
+    """
+
+    Settings: ClassVar[type[BaseModel]] = MicrogridSettings
+    labels: ClassVar[Mapping[str, str]] = {"mismatch": "spread of bids", "price": "$/MWh", "cost": "-profit $"}
+
+    def __init__(self, settings: MicrogridSettings, folder: Path, data: MicrogridData | None = None) -> None:
+        """Read the series the tables name, unless `data` holds them. Raises InputError with every mistake found."""
+        self.settings, self.folder = settings, folder
+        self.axis = TimeAxis(settings.time)
+        self.data = read_inputs(settings, self.axis, folder) if data is None else data
+        wrong = contract_mistakes(settings, self.data)
+        if wrong:
+            raise InputError(wrong)
+        self.bid_limit = bid_limits(settings, self.data)
+        self.cost_range_usd = cost_range_usd(settings, self.data, self.bid_limit)
+        self.coordinator = None
+        risk = risk_of(settings)
+        names = entries(settings, self.axis.names)
+        of = dict(zip(self.data.names, map(float, self.data.prob), strict=True))
+        self.bundles = {bundle_key(names): names for names in dealt(self.data, settings.scenarios.bundle)}
+        prob = {key: sum(of[name] for name in names) for key, names in self.bundles.items()}
+        own = weights(settings, self.axis.settings.steps, self.axis.dt_h)[: len(names)]
+        scale = reference_prices(settings, self.data)
+        coupling = Coupling(UNIT, names, own, np.full(len(names), -1), prob, scale=scale)
+        self.couplings = (with_value_at_risk(coupling, risk),)
+
+    @classmethod
+    def inspect(cls, tables: Mapping[str, Any], folder: Path) -> Sequence[Mistake]:
+        return inspect(tables, folder)
+
+    def subproblem(self, key: Key) -> PyomoSubproblem:
+        names = self.bundles[key]
+        if len(names) == 1:
+            return self.scenario(names[0])
+        data, total = self.data, self.couplings[0].prob[key]
+        prob = {name: float(data.prob[data.names.index(name)]) / total for name in names}
+        blocks = {name: self.scenario(name) for name in names}
+        return ScenarioBundle(blocks, prob, self.couplings[0].weight, self.settings.solver.block())
+
+    def scenario(self, name: str) -> MicrogridScenario:
+        """The block of one scenario."""
+        scene = self.data.scene(name)
+        return MicrogridScenario(self.settings, scene, bid_limit=self.bid_limit, cost_range_usd=self.cost_range_usd)
+
+    def write(self, result: Result, folder: Path) -> Sequence[Path]:
+        """bids.csv, storage.csv, profit.csv, the inputs, the tables beside the paper's, and figures of the folder."""
+        written = [*input_tables.write(self.settings, self.data, folder)]
+        if not result.details:
+            return written
+        written += results.write(self, result.details, folder)
+        written += tables.write(self._beside_the_paper(result), folder)
+        return [*written, *figures.draw(folder)]
+
+    def tables(self, result: Result) -> Sequence[Any]:
+        return tables.render(self._beside_the_paper(result)) if result.details else ()
+
+    def _beside_the_paper(self, result: Result) -> Any:
+        bids = results.bids_table(self, result.details)
+        return tables.side_by_side(bids, results.storage_table(self, result.details))
+
+    def summary(self, result: Result) -> Mapping[str, Any]:
+        """Expected profit, CVaR and value at risk in $, and the energy that stores charge and discharge at once."""
+        return results.summary(self, result)
+
+
+def contract_mistakes(settings: MicrogridSettings, data: MicrogridData) -> list[Mistake]:
+    """Tables that no schedule can satisfy: a reactive contract above what the machines can give, no unit at all."""
+    mistakes = []
+    if not settings.units:
+        remedy = "add [mt.NAME], [solar.NAME], [wind.NAME] or [storage.NAME]"
+        mistakes.append(Mistake("", "mt", "", "the microgrid has no unit", remedy))
+        return mistakes
+    sure = sum(max(min(mt.q_n_mvar, mt.q_limits_mvar[1]), 0.0) for mt in settings.mt.values())
+    most = sure + sum(unit.q_limits_mvar[1] for unit in (*settings.wind.values(), *settings.solar.values()))
+    if settings.market.reactive_required_mvar > most:
+        problem = f"reactive_required_mvar is above the {most:.3g} Mvar that all units together can give"
+        mistakes.append(
+            Mistake("", "market", "reactive_required_mvar", problem, "lower it, or raise the units' ratings")
+        )
+    for name, values in data.available_mw.items():
+        if values.shape != (len(data.names), data.axis.settings.steps):
+            mistakes.append(Mistake("", "scenarios", name, f"available power has the shape {values.shape}"))
+    return mistakes
