@@ -15,7 +15,7 @@ import numpy as np
 
 from decomp.errors import BlockError, CheckpointError
 from decomp.layout import Answers, Layout, Signals
-from decomp.messages import FloatArray, Key, Status
+from decomp.messages import FloatArray, IntArray, Key, Status
 from decomp.packing import Parcel, Share, unpack
 from decomp.ranks import Ranks
 from decomp.worker import ACTIVE, ASIDE, CUT, EVALUATE, EXACT, KEEP, PENALISED, SKIPPED, SLOPES, SOLVE, Make, Worker
@@ -41,7 +41,7 @@ class Fleet:
         self.ranks, self.layout, self.on_failure = ranks, layout, on_failure
         self.sensitivity = False  # on the root: ask the blocks for dy/dprice, too
         self.may_be_cut = False  # on the root: blocks not yet solved are left out when a rank is asked to stop
-        self.owned = [np.arange(r, len(layout.keys), ranks.size) for r in range(ranks.size)]
+        self.owned = dealt(len(layout.keys), ranks.size)
         self._shares = [Share(layout, own) for own in self.owned]
         self._worker = Worker(ranks, layout, make, self._shares[ranks.rank])
         self.good: Answers | None = None  # on the root: the last kept answers, failed blocks with their last good one
@@ -222,3 +222,8 @@ class Fleet:
         asked = self.ranks.scatter(parts, len(worker.share.entries) * worker.columns(op, flags))
         mine = worker.ask(op, asked, flags, question)
         return self.ranks.gather(mine, [s.length(bool(flags & SLOPES)) for s in self._shares])
+
+
+def dealt(blocks: int, size: int) -> list[IntArray]:
+    """Numbers of the blocks of each rank: round-robin. Where a block lies changes no result."""
+    return [np.arange(r, blocks, size) for r in range(size)]

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from decomp.stopping import Iterate, RunStatus, Stop
 from decomp.trace import Result, Round, Row, UnitPrice
 
 log = logging.getLogger(__name__)
+
+KEPT = tuple(f.name for f in fields(Row) if f.name != "unit_prices")
 
 
 def residuals(
@@ -113,6 +115,7 @@ class Recorder:
             stale_blocks="; ".join(self.stale_since),
         )
         self.rows.append(row)
+        self._into_files(lambda files: files.add_offers(said, self.coordinator.nodes))
 
     def prove(self, certificate: Certificate) -> None:
         """What was proven of the last round after it had been added."""
@@ -128,23 +131,27 @@ class Recorder:
     def publish(self) -> None:
         """The last round is complete: into the files, and to the callbacks."""
         row = self.rows[-1]
-        if self.files is not None and self.final is not None:
-            try:
-                self.files.add(row, self.final, self.coordinator.nodes)
-            except OSError as error:
-                # the run is worth more than its log: what can be written at its end will be
-                log.warning("round %d is not in the files, and no later one will be: %s", row.round, error)
-                self.files = None
+        self._into_files(lambda files: files.add(row, self.prices[-1], self.coordinator.nodes))
         for tell in self.callbacks:
             tell(row)
+
+    def _into_files(self, add: Callable[[GrowingFiles], None]) -> None:
+        if self.files is None:
+            return
+        try:
+            add(self.files)
+        except OSError as error:
+            # the run is worth more than its log: what can be written at its end will be
+            log.warning("round %d is not in the files, and no later one will be: %s", self.rows[-1].round, error)
+            self.files = None
 
     # -- a run that is taken up --------------------------------------------------------------------------------------
 
     def memory(self) -> dict[str, Any]:
         """What the rounds so far have left, as a plain value."""
         return {
-            # the units' prices follow from the prices
-            "rows": [replace(row, unit_prices=()) for row in self.rows],
+            # by columns, as there may be thousands of rows; the units' prices follow from the prices
+            "rows": {name: [getattr(row, name) for row in self.rows] for name in KEPT},
             "prices": np.array(self.prices),
             "visited": list(self.visited),
             "initial": _without_model(self.initial),
@@ -160,9 +167,10 @@ class Recorder:
     def take_up(self, memory: Mapping[str, Any], source: Path) -> None:
         """Go on from what `memory` gave; source: the folder with the files of then. Raises OSError."""
         self.prices = list(memory["prices"])
+        columns = zip(*(memory["rows"][name] for name in KEPT), strict=True)
         self.rows = [
-            replace(row, unit_prices=tuple(self._unit_prices(price)))
-            for row, price in zip(memory["rows"], self.prices, strict=True)
+            Row(**dict(zip(KEPT, values, strict=True)), unit_prices=tuple(self._unit_prices(price)))
+            for values, price in zip(columns, self.prices, strict=True)
         ]
         self.visited.extend(memory["visited"])
         self.initial, self.final, self.certificate = memory["initial"], memory["final"], memory["certificate"]

@@ -35,19 +35,22 @@ class GrowingFiles:
         self.folder, self.every_offer = folder, every_offer
         self._offers_before_last: int | None = None  # no round yet
 
-    def add(self, row: Row, said: Round, nodes: Sequence[str]) -> None:
-        """One more round; the first one starts the files anew. Raises OSError."""
+    def add_offers(self, said: Round, nodes: Sequence[str]) -> None:
+        """A round's offers where all are kept; before the checkpoint that knows of them. Raises OSError."""
+        if not self.every_offer:
+            return
+        if said.k == 0:
+            self._start("offers.csv", ("round", *OFFERS))
+        self._offers_before_last = (self.folder / "offers.csv").stat().st_size
+        offered = offer_rows(said.answers, said.block_price, nodes)
+        self._append("offers.csv", ((said.k, *offer) for offer in offered))
+
+    def add(self, row: Row, price: FloatArray, nodes: Sequence[str]) -> None:
+        """A round's prices and its row; the first one starts the files anew. Raises OSError."""
         if row.round == 0:
-            self.folder.mkdir(parents=True, exist_ok=True)
             self._start("iterations.csv", iteration_header(row))
             self._start("prices.csv", PRICES)
-            if self.every_offer:
-                self._start("offers.csv", ("round", *OFFERS))
-        self._append("prices.csv", price_rows(row.round, said.node_price, nodes))
-        if self.every_offer:
-            self._offers_before_last = (self.folder / "offers.csv").stat().st_size
-            offered = offer_rows(said.answers, said.block_price, nodes)
-            self._append("offers.csv", ((row.round, *offer) for offer in offered))
+        self._append("prices.csv", price_rows(row.round, price, nodes))
         self._append("iterations.csv", [iteration_row(row)])  # last: what has a row here has all others
 
     def offers_so_far(self) -> int:
@@ -62,18 +65,18 @@ class GrowingFiles:
         self, rows: Sequence[Row], prices: Sequence[FloatArray], nodes: Sequence[str], source: Path, offers: int
     ) -> None:
         """Write the files anew as they were after these rounds; offers: the first bytes of offers.csv in `source`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         if self.every_offer:
             with (source / "offers.csv").open("rb") as file:
                 kept = file.read(offers)
             if len(kept) < offers:
                 raise OSError(f"{source / 'offers.csv'} has {len(kept)} bytes, the checkpoint knows of {offers}")
-            (self.folder / "offers.csv").write_bytes(kept)
         self._start("iterations.csv", iteration_header(rows[0]))
         self._append("iterations.csv", map(iteration_row, rows))
         self._start("prices.csv", PRICES)
-        for row, price in zip(rows, prices, strict=True):
-            self._append("prices.csv", price_rows(row.round, price, nodes))
+        lines = (line for k, price in enumerate(prices) for line in price_rows(k, price, nodes))
+        self._append("prices.csv", lines)
+        if self.every_offer:
+            (self.folder / "offers.csv").write_bytes(kept)
 
     def end(self, result: Result) -> None:
         """offers.csv where it grows: the last round's rows become those of the final point."""
@@ -83,6 +86,7 @@ class GrowingFiles:
         self._append("offers.csv", ((result.rows[-1].round, *offer) for offer in final_offers(result)))
 
     def _start(self, name: str, header: Sequence[str]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
         _write_csv(self.folder / name, header, ())
 
     def _append(self, name: str, body: Iterable[Sequence[Any]]) -> None:

@@ -6,15 +6,60 @@ import csv
 import importlib.util
 import json
 import logging
+import os
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from decomp.block_states import packed, unpacked
+from decomp.checkpoint import CheckpointSettings, Keeper, find_checkpoint
+from decomp.config import load
+from decomp.engine import run
+from decomp.errors import CheckpointError
+from decomp.plain_value import flatten, unflatten
 from decomp.ranks import Serial
+from decomp.result_files import GrowingFiles, write
+from decomp.rules import RULES
+from decomp.stopping import RunStatus
 
-ROOT = Path(__file__).parents[1]
+HERE = Path(__file__).parent
+ROOT = HERE.parent
 CAMPUS = ROOT / "problems" / "cases" / "chalmers_undervoltage.toml"
 TIMES = ("wall_time_s", "solver_time_s")
+CASE = """
+[case]
+title = "Units that remember"
+problem = "rough_market:Market"
+[rule]
+kind = "admm"
+penalty = 0.3
+[stop.residual]
+quantity = 1e-4
+price = 1e-4
+[certificate]
+every = 4
+[run]
+max_rounds = 200
+[checkpoint]
+every_rounds = 1
+keep = 100
+[market]
+units = 3
+"""
+RULE_TABLES = {
+    "dual_ascent": ["rule.step={kind='constant', a=0.1}"],
+    "averaged_answers": ["rule.rule={kind='admm'}"],
+    "averaged_prices": ["rule.rule={kind='nesterov'}"],
+    "damped": ["rule.rule={kind='admm'}", "rule.factor=0.5"],
+    "projected": ["rule.rule={kind='admm'}"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +68,26 @@ def command():
     spec = importlib.util.spec_from_file_location("mpi_run", ROOT / "mpi_run.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return lambda *arguments: module.main(Serial(), [str(a) for a in arguments])
+    return lambda *arguments: module.main(Serial(), [*map(str, arguments), "--quiet"])
 
 
 @pytest.fixture(autouse=True)
 def clean_logging(monkeypatch):
     monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def rough(tmp_path):
+    """The case of units that remember, in a folder of its own."""
+    return rough_case(tmp_path)
+
+
+def rough_case(folder: Path) -> Path:
+    shutil.copy(HERE / "rough_market.py", folder)
+    (folder / "case.toml").write_text(CASE)
+    return folder / "case.toml"
 
 
 def contents(folder: Path) -> dict:
@@ -42,4 +101,400 @@ def summary(folder: Path) -> dict:
     return json.loads((folder / "result.json").read_text())
 
 
-EVERY = ("--set", "checkpoint.every_rounds=1", "--set", "checkpoint.keep=100", "--quiet")
+def only(source: Path, target: Path, rounds: int) -> Path:
+    """A result folder with nothing but the checkpoint after so many rounds, as a run that was killed leaves it."""
+    name = f"round-{rounds:06d}"
+    shutil.copytree(source / "checkpoints" / name, target / "checkpoints" / name)
+    for grown in ("iterations.csv", "prices.csv", "offers.csv"):
+        shutil.copy(source / grown, target)
+    return target
+
+
+# -- the same end ------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_taken_up_after_any_round_ends_with_the_same_files(command, rough, tmp_path):
+    assert command(rough, "--out", tmp_path / "whole") == 0
+    whole, end = contents(tmp_path / "whole"), summary(tmp_path / "whole")
+    rounds = len(whole["rows"])
+    assert end["status"] == "residual"
+    assert rounds > 8
+    for done in range(1, rounds, 3):
+        folder = only(tmp_path / "whole", tmp_path / f"from{done}", done)
+        assert command(rough, "--out", folder, "--resume", folder) == 0
+        assert contents(folder) == whole
+        told = summary(folder)
+        assert {k: told[k] for k in end if k not in TIMES} == {k: end[k] for k in end if k not in TIMES}
+
+
+@pytest.mark.parametrize("record", ["last", "all"])
+def test_a_run_taken_up_in_another_folder_leaves_the_first_as_it_is(command, rough, tmp_path, record):
+    settings = ("--set", f"run.record='{record}'")
+    assert command(rough, "--out", tmp_path / "whole", *settings) == 0
+    first = only(tmp_path / "whole", tmp_path / "first", 5)
+    before = contents(first)
+    assert command(rough, "--out", tmp_path / "second", "--resume", first, *settings) == 0
+    assert contents(tmp_path / "second") == contents(tmp_path / "whole")
+    assert contents(first) == before
+
+
+def test_every_round_has_its_offers_where_all_are_recorded(command, rough, tmp_path):
+    assert command(rough, "--out", tmp_path / "last") == 0
+    assert command(rough, "--out", tmp_path / "all", "--set", "run.record='all'") == 0
+    with (tmp_path / "last" / "offers.csv").open(newline="") as file:
+        last = list(csv.DictReader(file))
+    with (tmp_path / "all" / "offers.csv").open(newline="") as file:
+        everything = list(csv.DictReader(file))
+    rounds = len(contents(tmp_path / "last")["rows"])
+    assert len(everything) == rounds * len(last)
+    assert [{k: v for k, v in row.items() if k != "round"} for row in everything[-len(last) :]] == last
+    assert {row["round"] for row in everything} == {str(k) for k in range(rounds)}
+
+
+def test_a_run_at_its_last_round_goes_on_when_it_is_allowed_more(command, rough, tmp_path, capsys):
+    assert command(rough, "--out", tmp_path / "whole") == 0
+    assert command(rough, "--out", tmp_path / "cut", "--set", "run.max_rounds=6") == 0
+    assert summary(tmp_path / "cut")["status"] == "iteration_limit"
+    assert command(rough, "--out", tmp_path / "none", "--resume", tmp_path / "cut", "--set", "run.max_rounds=6") == 2
+    assert "raise run.max_rounds" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+    assert command(rough, "--out", tmp_path / "cut", "--resume", tmp_path / "cut") == 0
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def campus_run(rule: str, folder: Path, rounds: int, resume: Path | None = None) -> dict:
+    texts = [f"run.max_rounds={rounds}", "stop={}", "certificate.every=2", *RULE_TABLES.get(rule, ())]
+    case = load(CAMPUS, texts, rule)
+    found = find_checkpoint(resume / "checkpoints", case.identity) if resume else None
+    settings = CheckpointSettings(every_rounds=1, keep=100)
+    files = GrowingFiles(folder)
+    result = run(
+        case.problem.subproblem, case.problem.coordinator, case.rule, coupling=case.problem.couplings, stop=case.stop,
+        limits=case.limits, certificate=case.certificate, start_price=case.start_price, files=files, resume=found,
+        keeper=Keeper(folder / "checkpoints", settings, case.identity, found.rounds if found else None),
+    )  # fmt: skip
+    assert result.status in ("iteration_limit", "diverged"), result.reason
+    write(result, folder, case={}, extra={}, growing=files)
+    return contents(folder)
+
+
+def taken_up_on_the_campus(rule: str, folder: Path, rounds: int, at: Sequence[int]) -> None:
+    whole = campus_run(rule, folder / "whole", rounds)
+    for done in at[: len(whole["rows"]) - 1]:
+        cut = only(folder / "whole", folder / f"from{done}", done)
+        assert campus_run(rule, cut, rounds, cut) == whole
+
+
+def test_the_bundle_on_the_campus_is_taken_up(tmp_path):
+    taken_up_on_the_campus("bundle", tmp_path, 4, [2])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("rule", sorted(set(RULES) - {"newton", "transactive"}))
+def test_every_rule_on_the_campus_is_taken_up(tmp_path, rule):
+    taken_up_on_the_campus(rule, tmp_path, 6, [1, 4])
+
+
+# -- blocks that fail --------------------------------------------------------------------------------------------------
+
+
+def trouble(kind: str, last: int, *more: str) -> list[str]:
+    texts = (f"trouble={{unit='u1', kind='{kind}', first=3, last={last}}}", *more)
+    return [a for text in texts for a in ("--set", text)]
+
+
+SAID = {
+    "raise": "ZeroDivisionError: a community without heat",
+    "infeasible": "its fuse has blown",
+    "nan": "not finite",
+    "limit": "its solver ran out of time",
+}
+
+
+@pytest.mark.parametrize("kind", SAID)
+def test_a_failing_block_is_held_and_marked_until_it_answers_again(command, rough, tmp_path, kind):
+    assert command(rough, "--out", tmp_path / "stop", *trouble(kind, 6)) == 1
+    stopped = summary(tmp_path / "stop")
+    assert stopped["status"] == "failed"
+    assert "block u1/0" in stopped["reason"]
+    assert SAID[kind] in stopped["reason"]
+    assert stopped["iterations"] == 3
+    assert command(rough, "--out", tmp_path / "hold", *trouble(kind, 6, "run.on_failure='hold'")) == 0
+    held = summary(tmp_path / "hold")
+    assert (held["status"], held["stale_blocks"]) == ("residual", [])
+    rows = contents(tmp_path / "hold")["rows"]
+    assert [row["round"] for row in rows if row["stale_blocks"]] == ["3", "4", "5", "6"]
+    assert rows[3]["stale_blocks"] == "u1/0; u1/1; u1/2"
+    assert rows[3]["lower_bound"] == ""  # a certificate was due
+    assert rows[7]["lower_bound"] != ""
+
+
+def test_a_block_that_never_recovers_fails_the_run_and_is_stale_in_the_files(command, rough, tmp_path):
+    more = ("run.on_failure='hold'", "run.max_rounds=30")
+    assert command(rough, "--out", tmp_path, *trouble("raise", 999, *more)) == 1
+    told = summary(tmp_path)
+    assert told["status"] == "failed"
+    assert "block u1/0 has not answered since round 3" in told["reason"]
+    assert told["lower_bound"] is None
+    assert told["stale_blocks"] == ["u1/0", "u1/1", "u1/2"]
+    with (tmp_path / "offers.csv").open(newline="") as file:
+        assert {row["unit"]: row["stale"] for row in csv.DictReader(file)} == {"u0": "0", "u1": "1", "u2": "0"}
+
+
+def test_a_failed_run_goes_on_with_its_block_held(command, rough, tmp_path):
+    hold = ("--set", "run.on_failure='hold'")
+    assert command(rough, "--out", tmp_path / "whole", *trouble("raise", 6), *hold) == 0
+    assert command(rough, "--out", tmp_path / "cut", *trouble("raise", 6)) == 1
+    assert command(rough, "--out", tmp_path / "cut", *trouble("raise", 6), *hold, "--resume", tmp_path / "cut") == 0
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def test_a_block_without_a_first_answer_cannot_be_held(command, rough, tmp_path):
+    texts = ("trouble={unit='u1', kind='raise', first=0, last=3}", "run.on_failure='hold'")
+    assert command(rough, "--out", tmp_path, *(a for text in texts for a in ("--set", text))) == 1
+    assert "block u1/0" in summary(tmp_path)["reason"]
+
+
+# -- checkpoints that must not be used ---------------------------------------------------------------------------------
+
+
+def test_every_damaged_byte_is_refused_or_harmless(command, rough, tmp_path):
+    assert command(rough, "--out", tmp_path / "whole") == 0
+    whole, identity = contents(tmp_path / "whole"), load(rough).identity
+    rng = np.random.default_rng(1)
+    place = only(tmp_path / "whole", tmp_path / "cut", 5) / "checkpoints" / "round-000005"
+    refused = 0
+    for path in sorted(place.iterdir()):
+        good = path.read_bytes()
+        for at in [0, len(good) - 1, *rng.integers(0, len(good), 40)]:
+            path.write_bytes(good[:at] + bytes([good[at] ^ 0x15]) + good[at + 1 :])
+            try:
+                found = find_checkpoint(place.parent, identity)
+            except CheckpointError:
+                refused += 1
+            else:  # white space of the manifest
+                assert path.name == "manifest.json"
+                assert found.rounds == 5
+        path.write_bytes(good[: len(good) // 2])
+        with pytest.raises(CheckpointError):
+            find_checkpoint(place.parent, identity)
+        path.unlink()
+        with pytest.raises(CheckpointError):
+            find_checkpoint(place.parent, identity)
+        path.write_bytes(good)
+    assert refused > 100
+    assert command(rough, "--out", tmp_path / "cut", "--resume", tmp_path / "cut") == 0
+    assert contents(tmp_path / "cut") == whole
+
+
+def test_the_one_before_a_damaged_checkpoint_is_used(command, rough, tmp_path, caplog):
+    assert command(rough, "--out", tmp_path / "whole") == 0
+    whole = contents(tmp_path / "whole")
+    cut = only(tmp_path / "whole", tmp_path / "cut", 4)
+    shutil.copytree(tmp_path / "whole" / "checkpoints" / "round-000007", cut / "checkpoints" / "round-000007")
+    (cut / "checkpoints" / "round-000007" / "root.npz").write_bytes(b"nothing")
+    assert command(rough, "--out", cut, "--resume", cut, "--set", "checkpoint.keep=2") == 0
+    assert "root.npz does not have its checksum" in caplog.text
+    assert contents(cut) == whole
+    assert not (cut / "checkpoints" / "round-000007").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("rule.penalty=0.4", "rule.penalty was 0.3, is 0.4"),
+        ("rule={kind='subgradient', start=1.0, final=1.0}", "rule.kind was"),
+        ("market.units=4", "market.units was 3, is 4"),
+        ("stop.residual.price=1e-3", "stop.residual.price"),
+        ("run.record='all'", "run.record was not there"),
+    ],
+)
+def test_a_checkpoint_of_another_case_is_refused(command, rough, tmp_path, capsys, change, told):
+    assert command(rough, "--out", tmp_path / "cut", "--set", "run.max_rounds=4") == 0
+    code = command(rough, "--out", tmp_path / "new", "--resume", tmp_path / "cut", "--set", change)
+    said = capsys.readouterr().err
+    if "subgradient" not in change or "mistake" not in said:
+        assert told in said
+    assert code == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_changed_data_and_other_versions_are_told(command, tiny, capsys, monkeypatch):
+    cut, more = tiny.parent / "cut", ("--set", "run.max_rounds=4", "--set", "checkpoint.every_rounds=1")
+    assert command(tiny, "--out", cut, *more) == 0
+    (tiny.parent / "demand.csv").write_text("demand\n3\n7\n")
+    assert command(tiny, "--out", cut, "--resume", cut) == 2
+    assert "the file demand.csv has changed" in capsys.readouterr().err
+    (tiny.parent / "demand.csv").write_text("demand\n3\n6\n")
+    monkeypatch.setattr("decomp.identity.version", lambda name: "0.0.1")
+    assert command(tiny, "--out", cut, "--resume", cut) == 2
+    assert "numpy was" in capsys.readouterr().err
+
+
+def test_what_may_change_may(command, rough, tmp_path):
+    assert command(rough, "--out", tmp_path / "whole") == 0
+    assert command(rough, "--out", tmp_path / "cut", "--set", "run.max_rounds=4") == 0
+    texts = (
+        "run.max_rounds=150", "run.time_limit_s=100", "run.on_failure='hold'", "checkpoint.keep=1",
+        "checkpoint.every_rounds=3", "checkpoint.every_minutes=1", "case.title='again'", "case.about='more'",
+    )  # fmt: skip
+    more = [a for text in texts for a in ("--set", text)]
+    assert command(rough, "--out", tmp_path / "cut", "--resume", tmp_path / "cut", *more) == 0
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def test_no_checkpoint_is_told(command, rough, tmp_path, capsys):
+    assert command(rough, "--out", tmp_path / "out", "--resume", tmp_path / "nowhere") == 2
+    assert "holds no checkpoint" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_checkpoints_of_an_earlier_run_are_moved_not_mixed(command, rough, tmp_path):
+    for _ in range(2):
+        assert command(rough, "--out", tmp_path / "out", "--set", "run.max_rounds=4") == 0
+    assert len(list((tmp_path / "out" / "checkpoints.before").iterdir())) == 4
+    assert command(rough, "--out", tmp_path / "out", "--set", "checkpoint.keep=2") == 0
+    assert len(list((tmp_path / "out" / "checkpoints").iterdir())) == 2
+
+
+# -- folders and disks -------------------------------------------------------------------------------------------------
+
+
+LIMITED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
+from decomp.ranks import Serial
+sys.exit(runpy.run_path("mpi_run.py")["main"](Serial(), sys.argv[1:]))
+"""
+
+
+def launched(*arguments: object, file_size: int) -> subprocess.CompletedProcess:
+    """A run in a process of its own, which may write no file longer than `file_size`."""
+    return subprocess.run(
+        [sys.executable, "-c", LIMITED.format(size=file_size), *map(str, arguments), "--quiet"],
+        capture_output=True, text=True, timeout=60, check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def test_a_folder_that_takes_nothing_is_found_before_the_run(command, rough, tmp_path, capsys):
+    assert command(rough, "--out", "/proc/nowhere") == 2
+    assert "/proc" in capsys.readouterr().err
+    done = launched(rough, "--out", tmp_path / "deep" / "out", file_size=1000)
+    assert done.returncode == 2
+    assert "nothing can be written there" in done.stderr
+    assert not (tmp_path / "deep").exists()
+
+
+def test_a_disk_that_fills_up_costs_no_good_checkpoint(command, rough, tmp_path):
+    grow = ("--set", "trouble={unit='u1', kind='grow', first=5, last=999}")
+    done = launched(rough, "--out", tmp_path / "full", *grow, file_size=3 << 20)
+    assert done.returncode == 0, done.stderr
+    assert "no checkpoint after round 5" in done.stderr
+    assert "the one before is untouched" in done.stderr
+    checkpoints = sorted(p.name for p in (tmp_path / "full" / "checkpoints").iterdir())
+    assert checkpoints == [f"round-{k:06d}" for k in range(1, 6)]
+    whole = contents(tmp_path / "full")
+    assert command(rough, "--out", tmp_path / "full", *grow, "--resume", tmp_path / "full") == 0
+    assert contents(tmp_path / "full") == whole
+
+
+# -- plain values ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Inner:
+    x: np.ndarray
+    note: str | None = None
+
+
+def test_plain_values_come_back_as_they_were():
+    a = np.array([1.0, -0.0, np.nan, np.inf])
+    value = {
+        "a": (Inner(a), [1, 2.5, None, True, np.float64(0.1)], frozenset({"b", "a"})),
+        3: {"nested": RunStatus.SECURE, "bytes": b"\x00\xff", "int": np.int64(7)},
+        "same": a,
+    }
+    structure, arrays = flatten(value, {})
+    back = unflatten(json.loads(json.dumps(structure)), dict(enumerate(arrays)), {})
+    inner, numbers, names = back["a"]
+    assert inner.x.tobytes() == a.tobytes()
+    assert back["same"] is inner.x
+    assert numbers == [1, 2.5, None, True, np.float64(0.1)]
+    assert [type(x) for x in numbers] == [int, float, type(None), bool, np.float64]
+    assert names == frozenset({"a", "b"})
+    assert back[3] == value[3]
+    assert isinstance(back[3]["nested"], RunStatus)
+
+
+def test_what_is_no_plain_value_is_named():
+    with pytest.raises(CheckpointError, match=r"state\['f'\]\[1\] is of type function"):
+        flatten({"f": lambda: None}, {})
+    with pytest.raises(CheckpointError, match="array of objects"):
+        flatten(np.array([None]), {})
+
+
+def test_a_structure_makes_nothing_but_plain_values():
+    for structure in ({"class": "subprocess:Popen", "fields": {}}, {"function": "os:system"}, {"enum": "os:nothing"}):
+        with pytest.raises(CheckpointError):
+            unflatten(structure, {}, {})
+    structure, arrays = flatten(Inner(np.zeros(1)), {})
+    del structure["fields"]["note"]
+    with pytest.raises(CheckpointError, match="other fields than when it was written: note"):
+        unflatten(structure, dict(enumerate(arrays)), {})
+
+
+def test_states_of_blocks_of_any_shape_come_back():
+    rng = np.random.default_rng(0)
+    states = [
+        {"a": rng.normal(size=(2, 3)), "flag": np.array([True, False])},
+        None,
+        {"a": np.zeros((0, 3)), "n": np.array(5)},
+        {},
+        {"a": np.arange(3), "flag": np.array([], bool)},
+    ]
+    numbers = [3, 4, 7, 8, 9]
+    found = dict(unpacked(packed(numbers, states), [3, 4, 7, 8, 9]))
+    assert sorted(found) == [3, 7, 8, 9]
+    for b, state in zip(numbers, states, strict=True):
+        for name, value in (state or {}).items():
+            assert found[b][name].dtype == value.dtype
+            assert np.array_equal(found[b][name], value)
+            assert found[b][name].shape == value.shape
+    assert dict(unpacked(packed(numbers, states), [1])) == {}
+
+
+# -- long runs ---------------------------------------------------------------------------------------------------------
+
+
+def bytes_a_round(case_file: Path, folder: Path, first: int, rounds: int) -> float:
+    """What a run that writes everything holds at its end beyond what it held after `first` rounds, per round."""
+    rule = "rule={kind='dual_ascent', step={kind='inverse', a=0.1, b=1.0}}"
+    case = load(case_file, ["stop={}", rule, f"run.max_rounds={rounds}", "certificate.every=50"])
+    held = {}
+
+    def look(row):
+        if row.round + 1 in (first, rounds):
+            held[row.round + 1] = tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    result = run(
+        case.problem.subproblem, case.problem.coordinator, case.rule, coupling=case.problem.couplings, stop=case.stop,
+        limits=case.limits, certificate=case.certificate, callbacks=[look], files=GrowingFiles(folder),
+        keeper=Keeper(folder / "checkpoints", CheckpointSettings(every_rounds=45), case.identity),
+    )  # fmt: skip
+    tracemalloc.stop()
+    assert len(result.rows) == rounds
+    return (held[rounds] - held[first]) / (rounds - first)
+
+
+def test_500_rounds_hold_a_row_and_the_prices_of_each_and_nothing_else(rough, tmp_path):
+    assert bytes_a_round(rough, tmp_path, 100, 500) < 3000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_3000_rounds_of_many_units_hold_no_more(rough, tmp_path):
+    rough.write_text(CASE.replace("units = 3", "units = 20"))
+    # 20 units: a name, a place and a price of each in every row
+    assert bytes_a_round(rough, tmp_path, 1000, 3000) < 3000 + 20 * 200
