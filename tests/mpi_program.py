@@ -1,6 +1,6 @@
 """A small run for real mpiexec: ten units of uneven size at three nodes, two of them with scenarios.
 
-Usage: mpi_program.py FOLDER [raise-in-block | exit-in-block | raise-on-rank | cannot-build]
+Usage: mpi_program.py FOLDER [raise-in-block | exit-in-block | raise-on-rank | cannot-build | shuffle-SEED]
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from closed_form import QuadraticBlock, unit
 
+from decomp import fleet
 from decomp.certificate import CertificateSettings
 from decomp.coordinators import Exchange
 from decomp.engine import Limits, run
@@ -23,6 +24,14 @@ from decomp.stopping import Gap, Residual
 
 trouble = sys.argv[2] if len(sys.argv) > 2 else ""
 ranks = find_ranks()
+
+if trouble.startswith("shuffle-"):
+
+    def shuffled(blocks, size):
+        owner = np.random.default_rng(int(trouble.partition("-")[2])).integers(0, size, blocks)
+        return [np.flatnonzero(owner == r) for r in range(size)]
+
+    fleet.dealt = shuffled
 
 
 class Raises(QuadraticBlock):

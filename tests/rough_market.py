@@ -18,11 +18,12 @@ from decomp.messages import Coupling, Key, Response, Status
 from decomp.problem import Problem
 from decomp.subproblem import Subproblem
 
+DELAY_S = float(os.environ.get("ROUGH_DELAY_S", "0"))  # of every solve; no part of the case
+
 
 class MarketTable(BaseModel):
     model_config = ConfigDict(extra="forbid")
     units: int
-    delay_s: float = 0.0
 
 
 class TroubleTable(BaseModel):
@@ -38,10 +39,10 @@ class TroubleTable(BaseModel):
 class Unit(Subproblem):
     abilities = frozenset({"penalty", "bound", "evaluate"})
 
-    def __init__(self, key: Key, delay_s: float, trouble: TroubleTable | None) -> None:
+    def __init__(self, key: Key, trouble: TroubleTable | None) -> None:
         rng = np.random.default_rng([int(key.unit[1:]), int(key.scenario)])
         self.slope, self.intercept = rng.uniform(0.5, 3, 2), rng.normal(size=2)
-        self.delay_s, self.trouble = delay_s, trouble
+        self.trouble = trouble
         self.y: np.ndarray | None = None
         self.ballast = np.zeros(0)
 
@@ -49,7 +50,7 @@ class Unit(Subproblem):
         return float(np.sum(self.slope / 2 * y**2 + self.intercept * y))
 
     def solve(self, signal):
-        time.sleep(self.delay_s)
+        time.sleep(DELAY_S)
         t = self.trouble
         if t is not None and t.first <= signal.id <= t.last:
             if t.kind == "raise":
@@ -102,4 +103,4 @@ class Market(Problem):
 
     def subproblem(self, key):
         trouble = self.settings.trouble
-        return Unit(key, self.settings.market.delay_s, trouble if trouble and trouble.unit == key.unit else None)
+        return Unit(key, trouble if trouble and trouble.unit == key.unit else None)

@@ -1,0 +1,166 @@
+"""Real mpiexec: ranks killed or signalled, runs taken up on other numbers of ranks, blocks that fail."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_mpi import HERE, MPIEXEC, mpiexec
+from test_mpi import contents as plain_contents
+from test_restart import contents, rough_case, summary, trouble
+
+ROOT = HERE.parent
+BLOCKS = 5  # of the rough market: two units, and one with three scenarios
+
+pytestmark = [pytest.mark.mpi, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory) -> Path:
+    return rough_case(tmp_path_factory.mktemp("rough"))
+
+
+@pytest.fixture(scope="module")
+def whole(case) -> Path:
+    """A run on one rank that nobody disturbs."""
+    return finished(1, case, case.parent / "whole")
+
+
+def arguments(case: Path, out: Path, *more: str) -> list[str]:
+    return [str(ROOT / "mpi_run.py"), str(case), "--out", str(out), "--quiet", *more]
+
+
+def finished(ranks: int, case: Path, out: Path, *more: str) -> Path:
+    done = mpiexec(ranks, *arguments(case, out, *more))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def started(ranks: int, case: Path, out: Path, delay_s: float, *more: str) -> subprocess.Popen:
+    for old in (case.parent / "pids").glob("*"):
+        old.unlink()
+    assert MPIEXEC
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ROUGH_DELAY_S": str(delay_s)}
+    return subprocess.Popen(
+        [MPIEXEC, "-n", str(ranks), sys.executable, "-m", "mpi4py", *arguments(case, out, *more)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+    )  # fmt: skip
+
+
+def rounds_in(out: Path) -> int:
+    try:
+        return (out / "iterations.csv").read_text().count("\n") - 1
+    except FileNotFoundError:
+        return 0
+
+
+def wait_for(condition, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def processes(case: Path) -> list[int]:
+    """Process ids of the ranks, in the order in which they were started."""
+    return sorted(int(p.name) for p in (case.parent / "pids").iterdir())
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("ranks", [3, pytest.param(2, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)])
+def test_any_number_of_ranks_gives_the_same_files(tmp_path, case, whole, ranks):
+    assert contents(finished(ranks, case, tmp_path)) == contents(whole)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "victim", "then"),
+    [
+        (3, -1, 2),
+        (2, 0, BLOCKS + 2),
+        pytest.param(5, 2, 3, marks=pytest.mark.slow),
+        pytest.param(BLOCKS + 2, -1, 1, marks=pytest.mark.slow),
+        pytest.param(1, 0, 5, marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_rank_ends_the_job_which_goes_on_elsewhere(tmp_path, case, whole, ranks, victim, then):
+    enough = random.Random(ranks).randint(2, 8)
+    job = started(ranks, case, tmp_path, 0.05)
+    wait_for(lambda: rounds_in(tmp_path) >= enough, 60)
+    pids = processes(case)
+    assert len(pids) == ranks
+    os.kill(pids[victim], signal.SIGKILL)
+    job.communicate(timeout=30)
+    assert job.returncode != 0
+    wait_for(lambda: not any(map(alive, pids)), 30)
+    assert not (tmp_path / "result.json").exists()
+    assert rounds_in(tmp_path) >= enough
+    finished(then, case, tmp_path, "--resume", str(tmp_path))
+    assert contents(tmp_path) == contents(whole)
+    assert summary(tmp_path)["ranks"] == then
+
+
+@pytest.mark.parametrize(
+    ("number", "target"),
+    [
+        (signal.SIGTERM, -1),
+        pytest.param(signal.SIGUSR1, "launcher", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, "launcher", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_stops_between_two_blocks_and_the_run_goes_on(tmp_path, case, whole, number, target):
+    job = started(2, case, tmp_path, 0.4, "--set", "checkpoint.every_rounds=0")
+    wait_for(lambda: rounds_in(tmp_path) >= 2, 60)
+    began = time.monotonic()
+    os.kill(job.pid if target == "launcher" else processes(case)[target], number)
+    out, _ = job.communicate(timeout=30)
+    assert job.returncode == 0, out
+    assert time.monotonic() - began < 0.4 + 5
+    told = summary(tmp_path)
+    assert (told["status"], told["reason"]) == ("interrupted", "a signal asked to stop")
+    rounds = told["iterations"]
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == [f"round-{rounds:06d}"]
+    assert contents(tmp_path)["rows"] == contents(whole)["rows"][:rounds]
+    finished(3, case, tmp_path, "--resume", str(tmp_path))
+    assert contents(tmp_path) == contents(whole)
+
+
+def test_a_time_limit_does_not_wait_for_a_long_round(tmp_path, case):
+    job = started(2, case, tmp_path, 2.0, "--set", "run.time_limit_s=3.0")
+    out, _ = job.communicate(timeout=30)
+    assert job.returncode == 0, out
+    told = summary(tmp_path)
+    assert told["status"] == "time_limit"
+    assert told["wall_time_s"] < 3 + 2 + 5
+    assert told["iterations"] == 0  # a round of this takes six seconds
+
+
+@pytest.mark.parametrize("ranks", [3, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_held_block_is_held_alike_on_any_number_of_ranks(tmp_path, case, ranks):
+    more = trouble("infeasible", 6, "run.on_failure='hold'")
+    alone = case.parent / "held"
+    if not alone.exists():
+        finished(1, case, alone, *more)
+    finished(ranks, case, tmp_path, *more)
+    assert contents(tmp_path) == contents(alone)
+    assert [row["round"] for row in contents(tmp_path)["rows"] if row["stale_blocks"]] == ["3", "4", "5", "6"]
+
+
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+def test_where_the_blocks_lie_changes_no_byte(tmp_path, seed):
+    for ranks, how in ((1, ""), (3, f"shuffle-{seed}")):
+        done = mpiexec(ranks, HERE / "mpi_program.py", tmp_path / str(ranks), how)
+        assert done.returncode == 0, done.stderr
+    assert plain_contents(tmp_path / "3") == plain_contents(tmp_path / "1")
