@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pyomo.environ as pyo
@@ -15,8 +16,10 @@ from decomp.highs.any_solver import SolverBlock
 from decomp.highs.block import CompiledBlock
 from decomp.highs.compiler import columns, compile_model
 from decomp.highs.linear import Options, refused_options
+from decomp.highs.solving import ProgramSolver
 from decomp.highs.state import BlockSettings, Initial
 from decomp.highs.tangents import ConvexTerm
+from decomp.highs.template import Template, compile_template
 from decomp.messages import FloatArray, IntArray, Response, Signal, Status
 from decomp.subproblem import Arrays, Subproblem
 
@@ -42,6 +45,23 @@ class _Built:
     columns: list[Any]
     width: int
     backend: Backend
+    shared: _Shared | None = None
+    theta: FloatArray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Shared:
+    """What the blocks of one template on this rank have in common."""
+
+    model: pyo.ConcreteModel
+    columns: list[Any]
+    template: Template
+    frozen: Mapping[int, IntArray]
+    solver: ProgramSolver
+
+
+# lives as long as one of the blocks
+_SHARED: WeakValueDictionary[Hashable, _Shared] = WeakValueDictionary()
 
 
 class PyomoSubproblem(Subproblem):
@@ -50,6 +70,12 @@ class PyomoSubproblem(Subproblem):
     A subclass writes `build()`. The model has `cost` (a linear or convex quadratic Expression), `coupling` (an indexed
     Expression; its order is the order of the entries) and, where the coordinator must be told something that nobody
     prices, `report` (an indexed Expression). The model is built and compiled when it is first needed.
+
+    Thousands of scenarios: what differs between them goes into mutable Params, `parameters` gives their values, and
+    `template` is the same for all blocks whose model is otherwise the same. It is then built once on a rank, all these
+    blocks use one solver object, and a block holds no more than its values and its basis. The answers are the same to
+    the last bit as with an object for each. Bounds, right-hand sides, costs and coefficients of constraints may follow
+    the Params, affinely.
 
     weight          (n_u,) or one number: weights of the inner product; None = 1
     solver          "highs" (compiled, warm, with bounds), or the name of any Pyomo solver ("ipopt", "pounce",
@@ -64,6 +90,7 @@ class PyomoSubproblem(Subproblem):
 
     abilities = frozenset({"penalty", "bound", "evaluate"})
     initial_price: FloatArray | None = None
+    template: Hashable | None = None
 
     def __init__(
         self,
@@ -110,6 +137,10 @@ class PyomoSubproblem(Subproblem):
         """Variables that keep their initial value while entry i is active in the signal. Needs `initial_price`."""
         return {}
 
+    def parameters(self) -> Mapping[str, Any]:
+        """This block's values of the model's mutable Params, by name: one for each index, in order. With `template`."""
+        return {}
+
     # -- the block -----------------------------------------------------------------------------------------------------
 
     def solve(self, signal: Signal) -> Response:
@@ -151,6 +182,8 @@ class PyomoSubproblem(Subproblem):
         built = self._built
         if point is None or len(point) != built.width:
             raise ValueError(f"a point of this block has {built.width} values, as in Response.point")
+        if built.shared is not None and built.theta is not None:
+            built.shared.template.put(built.theta)
         if isinstance(component, str):
             name, component = component, built.model.find_component(component)
             if component is None:
@@ -176,14 +209,12 @@ class PyomoSubproblem(Subproblem):
     @cached_property
     def _built(self) -> _Built:
         name = type(self).__name__
+        if self.template is not None and self.solver == "highs":
+            return self._from_template(name)
         model = self.build()
         order = columns(model)
         terms = tuple(self.convex_terms(model))
-        number = {id(v): j for j, v in enumerate(order)}
-        frozen: dict[int, IntArray] = {
-            i: np.array([number[id(v)] for v in variables if id(v) in number], np.int64)
-            for i, variables in self.frozen(model).items()
-        }
+        frozen = self._frozen(model, order)
         width = len(order)
         price = None if self.initial_price is None else np.asarray(self.initial_price, float)
         if self.solver != "highs":
@@ -193,13 +224,43 @@ class PyomoSubproblem(Subproblem):
                 first_options=self.solver_options, later_options=self.later_options, name=name,
             )  # fmt: skip
         else:
-            program = compile_model(model, terms, name)
+            program = compile_model(model, terms, name, **self._manner())
             width = len(program.cost)
             backend = CompiledBlock(
                 program, self._weight(len(program.coupling_0)), self.settings, initial_price=price, frozen=frozen,
                 first_options=self.solver_options, later_options=self.later_options,
             )  # fmt: skip
         return _Built(model, order, width, backend)
+
+    def _from_template(self, name: str) -> _Built:
+        key = (type(self), self.template, self.settings, repr(self.solver_options), repr(self.later_options))
+        shared = _SHARED.get(key)
+        if shared is None:
+            model = self.build()
+            order = columns(model)
+            template = compile_template(model, tuple(self.convex_terms(model)), name, **self._manner())
+            first = dict(self.solver_options or {})
+            later = first if self.later_options is None else dict(self.later_options)
+            solver = ProgramSolver(template.program, self.settings, first, later)
+            _SHARED[key] = shared = _Shared(model, order, template, self._frozen(model, order), solver)
+        template, theta = shared.template, shared.template.theta(self.parameters(), name)
+        price = None if self.initial_price is None else np.asarray(self.initial_price, float)
+        backend = CompiledBlock(
+            partial(template.program_at, theta), self._weight(len(template.program.coupling_0)), self.settings,
+            initial_price=price, frozen=shared.frozen, first_options=self.solver_options,
+            later_options=self.later_options, solver=shared.solver,
+        )  # fmt: skip
+        return _Built(shared.model, shared.columns, len(template.program.cost), backend, shared, theta)
+
+    def _manner(self) -> dict[str, bool]:
+        return {"fixed": self.settings.tangents == "fixed", "relax": self.settings.milp == "relax"}
+
+    def _frozen(self, model: pyo.ConcreteModel, order: list[Any]) -> dict[int, IntArray]:
+        number = {id(v): j for j, v in enumerate(order)}
+        return {
+            i: np.array([number[id(v)] for v in variables if id(v) in number], np.int64)
+            for i, variables in self.frozen(model).items()
+        }
 
     def _weight(self, size: int) -> FloatArray:
         weight = np.asarray(self.weight, float)

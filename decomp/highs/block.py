@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -19,14 +19,15 @@ from decomp.subproblem import Arrays
 class CompiledBlock:
     """Solves one program for signals. Warm states go in and come out; `solve` and `evaluate` keep nothing else.
 
-    weight (n_u,) of the inner product; initial_price (n_u,) or None, nan where an entry counts from 0 and not from the
-    initial schedule; frozen: columns that keep their initial value while an entry is active; options of the first HiGHS
-    solve and of the later ones.
+        self._program, self.weight, self.settings = program, weight, settings
+        self.initial_price = None if initial_price is None else np.nan_to_num(initial_price, nan=0.0)
+        self.measured = np.ones(len(weight)) if initial_price is None else np.where(np.isnan(initial_price), 0.0, 1.0)
+        self.frozen = {} if frozen is None else frozen
     """
 
     def __init__(
         self,
-        program: Program,
+        program: Program | Callable[[], Program],
         weight: FloatArray,
         settings: BlockSettings,
         *,
@@ -34,18 +35,29 @@ class CompiledBlock:
         frozen: Mapping[int, IntArray] | None = None,
         first_options: Options | None = None,
         later_options: Options | None = None,
+        solver: ProgramSolver | None = None,
     ) -> None:
+<<<<<<< HEAD
         self.program, self.weight, self.settings = program, weight, settings
         self.initial_price = None if initial_price is None else np.nan_to_num(initial_price, nan=0.0)
         self.measured = np.ones(len(weight)) if initial_price is None else np.where(np.isnan(initial_price), 0.0, 1.0)
         self.frozen = dict(frozen or {})
+=======
+        self._program, self.weight, self.settings = program, weight, settings
+        self.initial_price, self.frozen = initial_price, {} if frozen is None else frozen
+>>>>>>> 55bd17d (wip)
         self.first_options = dict(first_options or {})
         self.later_options = self.first_options if later_options is None else dict(later_options)
-        self.solver = ProgramSolver(program, settings, self.first_options, self.later_options)
+        self.solver = solver or ProgramSolver(self.program, settings, self.first_options, self.later_options)
+
+    @property
+    def program(self) -> Program:
+        return self._program if isinstance(self._program, Program) else self._program()
 
     def cold(self) -> WarmState:
         """The state before the first solve."""
-        pool = self.program.terms.first_tangents(self.program.lb, self.program.ub)
+        program = self.program
+        pool = program.terms.first_tangents(program.lb, program.ub)
         return WarmState(pool, np.zeros(len(pool), np.int64))
 
     def arrays(self, state: WarmState) -> Arrays:

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from decomp.errors import InputError, Mistake
 from decomp.highs.curve import with_curve_columns
+from decomp.highs.fixed import fixed_tangents, with_fixed_tangents
 from decomp.highs.program import Program
 from decomp.highs.tangents import ConvexTerm, Group, Terms
 
@@ -26,18 +27,24 @@ def columns(model: pyo.ConcreteModel) -> list[Any]:
     return [v for v in found if not v.fixed]
 
 
-def compile_model(model: pyo.ConcreteModel, terms: Sequence[ConvexTerm] = (), name: str = "model") -> Program:
+def compile_model(
+    model: pyo.ConcreteModel,
+    terms: Sequence[ConvexTerm] = (),
+    name: str = "model",
+    *,
+    fixed: bool = False,
+    relax: bool = False,
+) -> Program:
     """Arrays of a linear or convex quadratic model with `cost`, `coupling` and, optionally, `report`.
 
+    fixed: the convex terms by the tangents they declare; relax: without integers.
     Raises InputError with every component that is missing, nonlinear or of a kind that has no linear form.
     """
-    mistakes = [*_missing(model, name), *_foreign(model, name)]
-    if mistakes:
-        raise InputError(mistakes)
-    reader = _Reader(model, name)
+    refuse(model, terms, name, fixed)
+    reader = Reader(model, name)
     cost, constant, quad = reader.quadratic("cost", scalar_expression(model.cost))
-    coupling, coupling_0 = reader.rows(_indexed(model.coupling))
-    report, report_0 = reader.rows(_indexed(model.report) if hasattr(model, "report") else [])
+    coupling, coupling_0 = reader.rows(members(model.coupling))
+    report, report_0 = reader.rows(members(model.report) if hasattr(model, "report") else [])
     constraints = list(model.component_data_objects(pyo.Constraint, active=True, descend_into=True))
     A, shift = reader.rows((c.name, c.body) for c in constraints)
     compiled = [reader.term(t) for t in terms]
@@ -54,7 +61,7 @@ def compile_model(model: pyo.ConcreteModel, terms: Sequence[ConvexTerm] = (), na
         row_hi=hi,
         lb=np.array([-np.inf if v.lb is None else v.lb for v in reader.columns], float),
         ub=np.array([np.inf if v.ub is None else v.ub for v in reader.columns], float),
-        integer=np.array([not v.is_continuous() for v in reader.columns], bool),
+        integer=np.array([not (relax or v.is_continuous()) for v in reader.columns], bool),
         coupling=coupling,
         coupling_0=coupling_0,
         report=report,
@@ -63,8 +70,24 @@ def compile_model(model: pyo.ConcreteModel, terms: Sequence[ConvexTerm] = (), na
         col_names=tuple(v.name for v in reader.columns),
         terms=Terms(tuple(compiled)),
     )
-    _check(program, name)
+    check_numbers(program, name)
+    if fixed:
+        program = with_fixed_tangents(program, fixed_tangents(program.terms, len(program.cost)))
     return with_curve_columns(program) if program.integer.any() else program
+
+
+def refuse(model: pyo.ConcreteModel, terms: Sequence[ConvexTerm], name: str, fixed: bool) -> None:
+    """Raise InputError with every component that is missing or of a kind that has no linear form."""
+    mistakes = [*_missing(model, name), *_foreign(model, name)]
+    if fixed:
+        remedy = "give ConvexTerm(..., touches=...), or take adaptive tangents"
+        mistakes += [
+            Mistake(name, "model", t.name, "tangents are to be fixed, but it does not say where they touch", remedy)
+            for t in terms
+            if not len(t.touches)
+        ]
+    if mistakes:
+        raise InputError(mistakes)
 
 
 def scalar_expression(cost: Any) -> Any:
@@ -72,7 +95,8 @@ def scalar_expression(cost: Any) -> Any:
     return cost.expr if hasattr(cost, "expr") else cost
 
 
-def _indexed(component: Any) -> list[tuple[str, Any]]:
+def members(component: Any) -> list[tuple[str, Any]]:
+    """Name and member of an indexed component, in its order; a scalar is its own only member."""
     if component.is_indexed():
         return [(component[i].name, component[i]) for i in component]
     return [(component.name, component)]
@@ -106,7 +130,7 @@ def _foreign(model: pyo.ConcreteModel, name: str) -> list[Mistake]:
     ]
 
 
-class _Reader:
+class Reader:
     """Reads expressions of one model; what cannot be read becomes a mistake."""
 
     def __init__(self, model: pyo.ConcreteModel, name: str) -> None:
@@ -121,9 +145,9 @@ class _Reader:
         for where, body in bodies:
             repn = generate_standard_repn(body, quadratic=False, compute_values=True)
             if repn.nonlinear_expr is not None:
-                self._nonlinear(where, "it is not linear")
+                self.nonlinear(where, "it is not linear")
             for v, coefficient in zip(repn.linear_vars, repn.linear_coefs, strict=True):
-                index.append(self._column(where, v))
+                index.append(self.column(where, v))
                 value.append(float(coefficient))
             starts.append(len(index))
             constant.append(float(repn.constant))
@@ -139,43 +163,43 @@ class _Reader:
         n = len(self.columns)
         repn = generate_standard_repn(body, quadratic=True, compute_values=True)
         if repn.nonlinear_expr is not None:
-            self._nonlinear(where, "it is neither linear nor quadratic")
+            self.nonlinear(where, "it is neither linear nor quadratic")
         linear = np.zeros(n)
         for v, coefficient in zip(repn.linear_vars, repn.linear_coefs, strict=True):
-            linear[self._column(where, v)] += float(coefficient)
+            linear[self.column(where, v)] += float(coefficient)
         if not repn.quadratic_vars:
             return linear, float(repn.constant), None
-        i = [self._column(where, a) for a, _ in repn.quadratic_vars]
-        j = [self._column(where, b) for _, b in repn.quadratic_vars]
+        i = [self.column(where, a) for a, _ in repn.quadratic_vars]
+        j = [self.column(where, b) for _, b in repn.quadratic_vars]
         half = sparse.coo_matrix((np.array(repn.quadratic_coefs, float), (i, j)), shape=(n, n))
         quad = sparse.csc_matrix(half + half.T)
         quad.eliminate_zeros()
         if smallest_curvature(quad) < 0:
-            self._nonlinear(where, "its quadratic part is not convex")
+            self.nonlinear(where, "its quadratic part is not convex")
         return linear, float(repn.constant), quad
 
     def term(self, term: ConvexTerm) -> Group:
         """Columns of a convex term; arguments that are numbers, parameters or fixed variables keep their value."""
-        epigraph = [self._column(term.name, v) for v in _sequence(term.epigraph)]
+        epigraph = [self.column(term.name, v) for v in sequence(term.epigraph)]
         m = len(epigraph)
         column = np.full((len(term.variables), m), -1, np.int64)
         given = np.zeros((len(term.variables), m))
         for j, argument in enumerate(term.variables):
-            parts = _sequence(argument)
+            parts = sequence(argument)
             if len(parts) not in (1, m):
-                self._nonlinear(term.name, f"argument {j} has {len(parts)} members, the epigraph {m}")
+                self.nonlinear(term.name, f"argument {j} has {len(parts)} members, the epigraph {m}")
                 continue
             for i in range(m):
                 part = parts[i if len(parts) > 1 else 0]
                 if id(part) in self.index:
                     column[j, i] = self.index[id(part)]
                 elif hasattr(part, "is_expression_type") and any(identify_variables(part, include_fixed=False)):
-                    self._nonlinear(term.name, f"argument {part} is an expression; define a variable equal to it")
+                    self.nonlinear(term.name, f"argument {part} is an expression; define a variable equal to it")
                 else:
                     given[j, i] = pyo.value(part)
-        return Group(np.array(epigraph, np.int64), column, given, term.function, term.gradient, term.name)
+        return Group(np.array(epigraph, np.int64), column, given, term.function, term.gradient, term.name, term.touches)
 
-    def _column(self, where: str, v: Any) -> int:
+    def column(self, where: str, v: Any) -> int:
         if id(v) in self.index:
             return self.index[id(v)]
         self.mistakes.append(
@@ -183,13 +207,14 @@ class _Reader:
         )
         return 0
 
-    def _nonlinear(self, where: str, problem: str) -> None:
+    def nonlinear(self, where: str, problem: str) -> None:
         self.mistakes.append(
             Mistake(self.name, "model", where, problem, "declare convex_terms(), or set solver='...' for an NLP solver")
         )
 
 
-def _sequence(value: Any) -> list[Any]:
+def sequence(value: Any) -> list[Any]:
+    """The members of an indexed component or a sequence; anything else is its own only member."""
     if hasattr(value, "is_indexed") and value.is_indexed():
         return [value[i] for i in value]
     return list(value) if isinstance(value, Sequence | np.ndarray) else [value]
@@ -207,7 +232,8 @@ def smallest_curvature(quad: sparse.csc_matrix) -> float:
     return 0.0 if least > -1e-9 * max(1.0, float(np.abs(quad.data).max(initial=0.0))) else least
 
 
-def _check(program: Program, name: str) -> None:
+def check_numbers(program: Program, name: str) -> None:
+    """Raise InputError with the coefficients and bounds that are no numbers."""
     figures = {
         "cost": program.cost,
         "constraints": program.A.data,

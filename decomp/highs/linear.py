@@ -266,5 +266,7 @@ def add_rows(solver: highspy.Highs, rows: Rows) -> None:
 
 def refused_options(options: Options) -> list[str]:
     """Names of the options that HiGHS does not know, or whose value it refuses."""
+    if not options:
+        return []
     solver = new_solver({})
     return [name for name, value in options.items() if solver.setOptionValue(name, value) != highspy.HighsStatus.kOk]

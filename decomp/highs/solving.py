@@ -145,10 +145,11 @@ class ProgramSolver:
             if not step.status.has_point:
                 return self._explained(step.status, fixed, state)
             state = step.state
-            if not len(terms):
-                return self._finished(fixed, step, step.x)
+            if not terms.open.any():
+                return self._finished(fixed, step, None)
             values = terms.values(terms.arguments(step.x))
-            violated = np.flatnonzero(weight * (values - step.x[terms.epigraph]) > self.settings.tangent_tol)
+            short = weight * (values - step.x[terms.epigraph])
+            violated = np.flatnonzero(terms.open & (short > self.settings.tangent_tol))
             if not len(violated):
                 return self._finished(fixed, step, terms.lifted(step.x, values))
             if round_ + 1 < self.settings.tangent_rounds:

@@ -18,23 +18,27 @@ from decomp.subproblem import Arrays
 class BlockSettings:
     """How a block is solved.
 
+    tangents        "adaptive": added where a point violates them; "fixed": only those that touch where the convex terms
+                    say. Fixed ones are faster and smaller, and their answers those of a coarser cost
     tangent_tol     a convex term may be this far below its function, in units of the cost
     tangent_rounds  most rounds of adding tangents within one solve; reaching it makes the answer FEASIBLE, not OPTIMAL
     tangents_per_term  so many are kept on average; beyond twice as many those idle for longest are thrown away
     mip_abs_gap     absolute gap of mixed-integer solves, in units of the cost
     mip_rel_gap     relative gap of mixed-integer solves
     milp            "fix": solve once, keep the integers, iterate on the continuous program, and look at the integers
-                    again when an exact answer is asked; "each_round": decide the integers in every solve
+                    again when an exact answer is asked; "each_round": decide the integers in every solve; "relax": no
+                    integers at all, the block's problem is its linear relaxation
     time_limit_s    of one solver call; None = none. An answer cut short by the clock is not repeatable
     fresh_every     every k-th solve on a new solver object (0 = never); the answers are the same to the last bit
     """
 
+    tangents: Literal["adaptive", "fixed"] = "adaptive"
     tangent_tol: float = 1e-5
     tangent_rounds: int = 60
     tangents_per_term: float = 12.0
     mip_abs_gap: float = 1e-6
     mip_rel_gap: float = 0.0
-    milp: Literal["fix", "each_round"] = "fix"
+    milp: Literal["fix", "each_round", "relax"] = "fix"
     time_limit_s: float | None = None
     fresh_every: int = 0
 
@@ -45,8 +49,10 @@ class BlockSettings:
         wrong += [(name, "must not be negative") for name in natural if not getattr(self, name) >= 0]
         if self.time_limit_s is not None and not self.time_limit_s > 0:
             wrong.append(("time_limit_s", "must be above 0, or None for no limit"))
-        if self.milp not in ("fix", "each_round"):
-            wrong.append(("milp", "must be 'fix' or 'each_round'"))
+        if self.milp not in ("fix", "each_round", "relax"):
+            wrong.append(("milp", "must be 'fix', 'each_round' or 'relax'"))
+        if self.tangents not in ("adaptive", "fixed"):
+            wrong.append(("tangents", "must be 'adaptive' or 'fixed'"))
         if wrong:
             raise InputError(
                 Mistake("BlockSettings", "block", name, f"{getattr(self, name)!r} {problem}") for name, problem in wrong

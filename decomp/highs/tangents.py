@@ -7,12 +7,13 @@ it is a lower bound, whatever the pool holds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from decomp.messages import FloatArray, IntArray
+from decomp.messages import BoolArray, FloatArray, IntArray
 
 Function = Callable[..., FloatArray]
 Gradient = Callable[..., Sequence[FloatArray]]
@@ -27,6 +28,7 @@ class ConvexTerm:
     function   (x_1, .., x_k), each (m,) -> (m,), member by member; convex in all arguments together
     gradient   (x_1, .., x_k), each (m,) -> k arrays (m,); a subgradient where f has a kink
     name       for messages
+    touches    (T, k) points at which tangents touch where they are settled beforehand (tangents = "fixed")
     """
 
     epigraph: Any
@@ -34,6 +36,7 @@ class ConvexTerm:
     function: Function
     gradient: Gradient
     name: str = "convex term"
+    touches: Sequence[Sequence[float]] = ()
 
     @classmethod
     def norm(cls, epigraph: Any, variables: Sequence[Any], name: str = "norm") -> ConvexTerm:
@@ -61,6 +64,8 @@ class Group:
     function: Function
     gradient: Gradient
     name: str
+    touches: Sequence[Sequence[float]] = ()
+    settled: bool = False  # its tangents are rows of the program
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,13 +110,15 @@ class Pool:
 class Terms:
     """All convex terms of a program, numbered through the groups.
 
-    epigraph (M,) column of t; column (M, k) of the arguments, -1 = the number in `given` (M, k), or no argument
+    epigraph (M,) column of t; column (M, k) of the arguments, -1 = the number in `given` (M, k), or no argument;
+    open (M,) False where the tangents are rows of the program and no more are wanted
     """
 
     groups: tuple[Group, ...] = ()
     epigraph: IntArray = field(init=False)
     column: IntArray = field(init=False)
     given: FloatArray = field(init=False)
+    open: BoolArray = field(init=False)
     _calls: tuple[tuple[Function, Gradient, int, Any], ...] = field(init=False)  # alike groups are asked at once
     _all_decided: bool = field(init=False)
     _distinct: bool = field(init=False)  # no epigraph variable belongs to two terms
@@ -120,7 +127,9 @@ class Terms:
         width = max((len(g.column) for g in self.groups), default=0)
         size = sum(len(g.epigraph) for g in self.groups)
         column, given = np.full((size, width), -1, np.int64), np.zeros((size, width))
-        for group, rows in self._rows():
+        is_open = np.ones(size, bool)
+        for group, rows in self.by_group():
+            is_open[rows] = not group.settled
             column[rows, : len(group.column)] = group.column.T
             given[rows, : len(group.column)] = group.given.T
         epigraph = np.concatenate([np.zeros(0, np.int64), *(g.epigraph for g in self.groups)])
@@ -128,6 +137,7 @@ class Terms:
             ("epigraph", epigraph),
             ("column", column),
             ("given", given),
+            ("open", is_open),
             ("_calls", self._alike()),
             ("_all_decided", bool(np.all(column >= 0))),
             ("_distinct", len(set(epigraph.tolist())) == len(epigraph)),
@@ -136,7 +146,7 @@ class Terms:
 
     def _alike(self) -> tuple[tuple[Function, Gradient, int, Any], ...]:
         found: dict[Any, list[slice]] = {}
-        for group, rows in self._rows():
+        for group, rows in self.by_group():
             found.setdefault((group.function, group.gradient, len(group.column)), []).append(rows)
         return tuple(
             (*call, rows[0] if len(rows) == 1 else np.concatenate([np.arange(r.start, r.stop) for r in rows]))
@@ -146,7 +156,8 @@ class Terms:
     def __len__(self) -> int:
         return len(self.epigraph)
 
-    def _rows(self) -> Iterator[tuple[Group, slice]]:
+    def by_group(self) -> Iterator[tuple[Group, slice]]:
+        """Every group with the numbers of its terms."""
         first = 0
         for group in self.groups:
             last = first + len(group.epigraph)
@@ -157,6 +168,12 @@ class Terms:
     def names(self) -> list[str]:
         """Name of every term."""
         return [g.name for g in self.groups for _ in g.epigraph]
+
+    def with_given(self, given: FloatArray) -> Terms:
+        """The same terms with other numbers for the arguments that are not decided (M, k)."""
+        other = copy(self)
+        object.__setattr__(other, "given", given)
+        return other
 
     def arguments(self, x: FloatArray) -> FloatArray:
         """The arguments (M, k) of every term at the point x."""
@@ -211,18 +228,19 @@ class Terms:
         inside = np.isfinite(lb) & np.isfinite(ub)
         middle[inside] = (lb[inside] + ub[inside]) / 2
         centre = self.arguments(middle)
-        pool = self.tangents(centre, np.arange(len(self)))
+        pool = self.tangents(centre, np.flatnonzero(self.open))
         for j, column in enumerate(self.column.T):
             for end in (lb, ub):
-                wanted = np.flatnonzero((column >= 0) & np.isfinite(end[column]))
+                wanted = np.flatnonzero(self.open & (column >= 0) & np.isfinite(end[column]))
                 moved = centre.copy()
                 moved[wanted, j] = end[column[wanted]]
                 pool = pool.plus(self.tangents(moved, wanted))
         return pool
 
     def violated(self, x: FloatArray, weight: FloatArray, tolerance: float) -> IntArray:
-        """Numbers of the terms with weight (f - t) > tolerance at x."""
-        return np.flatnonzero(weight * (self.values(self.arguments(x)) - x[self.epigraph]) > tolerance)
+        """Numbers of the open terms with weight (f - t) > tolerance at x."""
+        short = weight * (self.values(self.arguments(x)) - x[self.epigraph])
+        return np.flatnonzero(self.open & (short > tolerance))
 
     def more_tangents(
         self, x: FloatArray, violated: IntArray, pool: Pool, dual: FloatArray, weight: FloatArray, tolerance: float
