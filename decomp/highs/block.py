@@ -19,10 +19,12 @@ from decomp.subproblem import Arrays
 class CompiledBlock:
     """Solves one program for signals. Warm states go in and come out; `solve` and `evaluate` keep nothing else.
 
-        self._program, self.weight, self.settings = program, weight, settings
-        self.initial_price = None if initial_price is None else np.nan_to_num(initial_price, nan=0.0)
-        self.measured = np.ones(len(weight)) if initial_price is None else np.where(np.isnan(initial_price), 0.0, 1.0)
-        self.frozen = {} if frozen is None else frozen
+    program may be a function that gives it: many blocks of one template then hold no arrays of their own, and share the
+    `solver` they are given. Their answers are the same as with a solver each.
+
+    weight (n_u,) of the inner product; initial_price (n_u,) or None, nan where an entry counts from 0 all the same;
+    frozen: columns that keep their initial value while an entry is active; options of the first HiGHS solve and of the
+    later ones.
     """
 
     def __init__(
@@ -37,15 +39,10 @@ class CompiledBlock:
         later_options: Options | None = None,
         solver: ProgramSolver | None = None,
     ) -> None:
-<<<<<<< HEAD
-        self.program, self.weight, self.settings = program, weight, settings
+        self._program, self.weight, self.settings = program, weight, settings
         self.initial_price = None if initial_price is None else np.nan_to_num(initial_price, nan=0.0)
         self.measured = np.ones(len(weight)) if initial_price is None else np.where(np.isnan(initial_price), 0.0, 1.0)
-        self.frozen = dict(frozen or {})
-=======
-        self._program, self.weight, self.settings = program, weight, settings
-        self.initial_price, self.frozen = initial_price, {} if frozen is None else frozen
->>>>>>> 55bd17d (wip)
+        self.frozen = {} if frozen is None else frozen
         self.first_options = dict(first_options or {})
         self.later_options = self.first_options if later_options is None else dict(later_options)
         self.solver = solver or ProgramSolver(self.program, settings, self.first_options, self.later_options)

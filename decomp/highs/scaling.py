@@ -40,17 +40,14 @@ class Scaled:
     @classmethod
     def of(cls, program: Program) -> Scaled:
         row, column = factors(program.A, program.integer)
-        A = sparse.csr_matrix(sparse.diags_array(row) @ program.A @ sparse.diags_array(column))
-        A.sort_indices()
+        A = _times(program.A, row, column)
         return cls(row, column, Rows(A, program.row_lo * row, program.row_hi * row), program.terms, program.A)
 
     def rows_of(self, program: Program) -> Rows:
         """The rows of a program of this structure; their numbers may be others."""
         A = self.rows.A
         if program.A is not self.base:
-            data = program.A.data * self.column[A.indices]
-            data *= np.repeat(self.row, np.diff(A.indptr))
-            A = sparse.csr_matrix((data, A.indices, A.indptr), shape=A.shape)
+            A = _times(program.A, self.row, self.column)
         return Rows(A, program.row_lo * self.row, program.row_hi * self.row)
 
     def tangent_rows(self, pool: Pool) -> tuple[Rows, FloatArray]:
@@ -61,6 +58,14 @@ class Scaled:
         data *= np.repeat(row, np.diff(A.indptr))
         scaled = sparse.csr_matrix((data, A.indices, A.indptr), shape=A.shape)
         return Rows(scaled, pool.level * row, np.full(len(pool), np.inf)), row
+
+
+def _times(A: sparse.csr_matrix, row: FloatArray, column: FloatArray) -> sparse.csr_matrix:
+    """R A S with the same stored entries, also where they are 0; those of a row in column order."""
+    A = A if A.has_sorted_indices else A.sorted_indices()
+    data = A.data * column[A.indices]
+    data *= np.repeat(row, np.diff(A.indptr))
+    return sparse.csr_matrix((data, A.indices, A.indptr), shape=A.shape)
 
 
 def tangent_matrix(terms: Terms, pool: Pool, n: int) -> sparse.csr_matrix:
