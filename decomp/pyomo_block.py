@@ -137,8 +137,8 @@ class PyomoSubproblem(Subproblem):
         """Variables that keep their initial value while entry i is active in the signal. Needs `initial_price`."""
         return {}
 
-    def parameters(self) -> Mapping[str, Any]:
-        """This block's values of the model's mutable Params, by name: one for each index, in order. With `template`."""
+    def parameters(self, model: pyo.ConcreteModel) -> Mapping[str, Any]:
+        """This block's values of the template's mutable Params, by name: one for each index, in order."""
         return {}
 
     # -- the block -----------------------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ class PyomoSubproblem(Subproblem):
             later = first if self.later_options is None else dict(self.later_options)
             solver = ProgramSolver(template.program, self.settings, first, later)
             _SHARED[key] = shared = _Shared(model, order, template, self._frozen(model, order), solver)
-        template, theta = shared.template, shared.template.theta(self.parameters(), name)
+        template, theta = shared.template, shared.template.theta(self.parameters(shared.model), name)
         price = None if self.initial_price is None else np.asarray(self.initial_price, float)
         backend = CompiledBlock(
             partial(template.program_at, theta), self._weight(len(template.program.coupling_0)), self.settings,

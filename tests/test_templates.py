@@ -45,7 +45,7 @@ class House(PyomoSubproblem):
         self.values, self.template, self.whole = data_of(scenario), template, whole
         super().__init__(**options)
 
-    def parameters(self) -> Mapping[str, Any]:
+    def parameters(self, model: pyo.ConcreteModel) -> Mapping[str, Any]:
         return self.values
 
     def build(self) -> pyo.ConcreteModel:

@@ -167,12 +167,13 @@ class CompiledBlock:
 
     def _response(self, program: Program, outcome: Outcome, signal_id: int, begin: float, revised: bool) -> Response:
         x = program.lifted(outcome.x) if outcome.true is None else outcome.true
+        offered, told = program.offered_and_told(x)
         return Response(
-            y=program.offer(x) - self._origin(outcome.state),
+            y=offered - self._origin(outcome.state),
             cost=program.objective(x) - self._paid(outcome.state),
             bound=outcome.bound,
             status=outcome.status,
-            report=program.told(x),
+            report=told,
             revised=revised,
             message=outcome.message,
             point=x,

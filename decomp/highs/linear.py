@@ -179,7 +179,7 @@ class WarmLinear:
             lp = pass_rows(self.solver, rows, np.zeros(n))
             self.held = [np.zeros(n), np.array(lp.col_lower_), np.array(lp.col_upper_), rows.lo, rows.hi]
             self.matrix, self.loaded, self.factor = program.A, self.scaled.terms.no_tangents(), np.zeros(0)
-        if pool is not self.loaded and not pool.starts_with(self.loaded):
+        if len(self.loaded) and pool is not self.loaded and not pool.starts_with(self.loaded):
             first = len(self.scaled.row)
             gone = np.arange(first, first + len(self.loaded), dtype=np.int32)
             self.solver.deleteRows(len(gone), gone)

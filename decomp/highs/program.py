@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -53,6 +53,15 @@ class Program:
         """The report of a point (m,)."""
         return np.asarray(self.report @ x + self.report_0)
 
+    def offered_and_told(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Both at once."""
+        both, n = self._outputs @ x, len(self.coupling_0)
+        return both[:n] + self.coupling_0, both[n:] + self.report_0
+
+    @cached_property
+    def _outputs(self) -> sparse.csr_matrix:
+        return sparse.csr_matrix(sparse.vstack([self.coupling, self.report]))
+
     def lifted(self, x: FloatArray) -> FloatArray:
         """The point with every epigraph variable raised to its function: what the point truly costs."""
         return self.terms.lifted(x, self.terms.values(self.terms.arguments(x))) if len(self.terms) else x
@@ -80,9 +89,12 @@ class Program:
 
     def variant(self, **changes: Any) -> Program:
         """The same structure with other numbers; what depends on the matrices alone is not worked out again."""
-        other = replace(self, **changes)
-        keep = {"coupling_t", "_held"} | (set() if "A" in changes else {"A_t"})
-        other.__dict__.update({name: getattr(self, name) for name in keep})
+        other = object.__new__(Program)
+        other.__dict__.update({name: self.__dict__[name] for name in _FIELDS})
+        other.__dict__.update(changes)
+        other.__dict__.update(coupling_t=self.coupling_t, _held=self._held, _outputs=self._outputs)
+        if "A" not in changes:
+            other.__dict__["A_t"] = self.A_t
         return other
 
     def with_rows(self, A: sparse.csr_matrix, value: FloatArray, names: tuple[str, ...]) -> Program:
@@ -94,3 +106,6 @@ class Program:
             row_hi=np.concatenate([self.row_hi, value]),
             row_names=self.row_names + names,
         )
+
+
+_FIELDS = tuple(f.name for f in fields(Program))

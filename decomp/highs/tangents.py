@@ -7,7 +7,6 @@ it is a lower bound, whatever the pool holds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,8 +170,9 @@ class Terms:
 
     def with_given(self, given: FloatArray) -> Terms:
         """The same terms with other numbers for the arguments that are not decided (M, k)."""
-        other = copy(self)
-        object.__setattr__(other, "given", given)
+        other = object.__new__(Terms)
+        other.__dict__.update(self.__dict__)
+        other.__dict__["given"] = given
         return other
 
     def arguments(self, x: FloatArray) -> FloatArray:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyomo.environ as pyo
@@ -20,12 +21,28 @@ from decomp.pyomo_block import PyomoSubproblem
 from problems.lec.balances import add_balances
 from problems.lec.data import LecData
 from problems.lec.device import Series
+from problems.lec.open_data import OpenData, WorkedOut, able_steps
 from problems.lec.settings import LecSettings
 
+# what the parameters of a model of many scenarios are worked out of the series by
+_WORKED_OUT: WeakKeyDictionary[pyo.ConcreteModel, Mapping[str, WorkedOut]] = WeakKeyDictionary()
 EXCHANGE_ADVICE = {
     "p_net_kw": "import_max_kw and export_max_kw limit the active power at the PCC",
     "heat_net_kw": "heat_import_max_kw and heat_export_max_kw limit the exchange with the district",
 }
+
+
+class _Same:
+    """A thing as a dictionary key: equal to itself alone, and kept alive."""
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.thing is self.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
 
 
 class LocalEnergyCommunity(PyomoSubproblem):
@@ -41,6 +58,8 @@ class LocalEnergyCommunity(PyomoSubproblem):
         lec       its settings
         freeze_p  net active import of a step stays at its initial value while the coordinator has a need there
         tells_first_import  report the initial schedule's net active import too
+        shared    all scenarios of the same settings (the same object) are solved on one model and one solver; devices
+                  of one's own must then take what they work out of the series by `data.derived`
         options   of PyomoSubproblem
     """
 
@@ -53,25 +72,31 @@ class LocalEnergyCommunity(PyomoSubproblem):
         *,
         freeze_p: bool,
         tells_first_import: bool = False,
+        shared: bool = False,
         **options: Any,
     ) -> None:
         self.name, self.lec, self.data, self.freeze_p = name, lec, data, freeze_p
         self.tells_first_import = tells_first_import
         self.initial_price = data.reactive_price_sek_per_kvarh
         self._convex: list[ConvexTerm] = []
-        self._labels: tuple[str, ...] = ()
+        if shared:
+            self.template = (_Same(lec), name, freeze_p, tells_first_import, *able_steps(data))
         super().__init__(weight=np.full(data.n, data.dt_h), **options)
 
     def build(self) -> pyo.ConcreteModel:
         """Eqs. (10)-(44): a Pyomo block for every device, and the balances between them."""
         model = pyo.ConcreteModel(name=self.name)
+        data: Any = self.data
+        if self.template is not None:
+            data = OpenData(model, self.data)
+            _WORKED_OUT[model] = data.functions
         model.device = pyo.Block()
         parts = {}
         for name, device in self.lec.devices.items():
             block = pyo.Block()
             model.device.add_component(name, block)
-            parts[name] = device.add(block, self.data)
-        exchange = add_balances(model, self.lec, self.data, list(parts.values()))
+            parts[name] = device.add(block, data)
+        exchange = add_balances(model, self.lec, data, list(parts.values()))
         model.cost = pyo.Expression(expr=model.exchange_sek + sum(part.cost_sek for part in parts.values()))
         self._convex = [term for part in parts.values() for term in part.convex]
 
@@ -80,8 +105,7 @@ class LocalEnergyCommunity(PyomoSubproblem):
             given: dict[tuple[str, str], Series | None] = {("p", "kw"): part.p_kw, ("q", "kvar"): part.q_kvar}
             given |= {("heat", "kw"): part.heat_kw, **part.states}
             series |= {f"{what}_{name}_{unit}": values for (what, unit), values in given.items() if values is not None}
-        self._labels = tuple(series)
-        model.series = pyo.Expression(self._labels, self.data.steps, rule=lambda _, label, k: series[label][k])
+        model.series = pyo.Expression(tuple(series), self.data.steps, rule=lambda _, label, k: series[label][k])
         return model
 
     def convex_terms(self, model: pyo.ConcreteModel) -> Sequence[ConvexTerm]:
@@ -89,6 +113,9 @@ class LocalEnergyCommunity(PyomoSubproblem):
 
     def frozen(self, model: pyo.ConcreteModel) -> Mapping[int, Sequence[Any]]:
         return {k: (model.p_net_kw[k],) for k in self.data.steps} if self.freeze_p else {}
+
+    def parameters(self, model: pyo.ConcreteModel) -> Mapping[str, FloatArray]:
+        return {name: function(self.data) for name, function in _WORKED_OUT[model].items()}
 
     def solve(self, signal: Signal) -> Response:
         return self._told(super().solve(signal))
@@ -117,8 +144,9 @@ class LocalEnergyCommunity(PyomoSubproblem):
         return found
 
     def _series(self, point: FloatArray) -> dict[str, FloatArray]:
-        values = self.value(point, "series").reshape(len(self._labels), self.data.n)
-        return dict(zip(self._labels, values, strict=True))
+        labels = list(dict.fromkeys(label for label, _ in self._built.model.series))
+        values = self.value(point, "series").reshape(len(labels), self.data.n)
+        return dict(zip(labels, values, strict=True))
 
     def _advice(self, response: Response) -> list[str]:
         """What the devices and limits in a conflict suggest, where not even the first schedule exists."""

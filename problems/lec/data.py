@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
@@ -80,6 +81,15 @@ class LecData:
     def steps(self) -> range:
         return range(self.n)
 
+    def derived(self, b: Any, name: str, function: Callable[[LecData], FloatArray]) -> list[Any]:
+        """(T,) what a device works out of the series: numbers here, parameters in a model of many scenarios."""
+        return list(function(self).tolist())
+
+    def able(self, limit: Callable[[LecData], FloatArray]) -> list[int]:
+        """The steps in which a limit worked out of the series lets something through."""
+        bound = limit(self)
+        return [k for k in self.steps if bound[k] > 0]
+
     @property
     def days(self) -> tuple[int, ...]:
         """(T,) number of the calendar day each step begins in, from 0: local dates, so a 23-hour day is one day."""
@@ -88,6 +98,7 @@ class LecData:
 
 
 _SERIES = frozenset(f.name for f in fields(LecData) if f.type == "FloatArray")
+SCENARIO_SERIES = ("spot_sek_per_kwh", "load_p_kw", "load_q_kvar", "heat_load_kw", "pv_pu", "heat_price_sek_per_kwh")
 
 
 def _senseless(key: str, value: FloatArray) -> list[Mistake]:

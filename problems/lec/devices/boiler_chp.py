@@ -99,7 +99,14 @@ class BoilerChp(Device):
             return b.q_kvar[k] <= self.q_per_p_max * b.p_kw[k]
 
         p, q = [b.p_kw[k] for k in steps], [b.q_kvar[k] for k in steps]
-        cost, terms = opportunity(b, data, p, q, np.maximum(*np.abs(self.q_capability_kvar(data))))
+        cost, terms = opportunity(
+            b,
+            data,
+            p,
+            q,
+            np.maximum(*np.abs(self.q_capability_kvar(data))),
+            q_per_p=max(-self.q_per_p_min, self.q_per_p_max),
+        )
         fuel = self.fuel_sek_per_kwh * dt * sum(b.boiler_kw[k] for k in steps)
         dumped = self.dump_sek_per_kwh * dt * sum(b.dump_kw[k] for k in steps)
         return Contribution(

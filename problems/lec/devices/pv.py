@@ -38,10 +38,11 @@ class Pv(Device):
         return -limit, limit
 
     def add(self, b: pyo.Block, data: LecData) -> Contribution:
-        limit = self.q_limit_kvar(data)
-        able = [k for k in data.steps if limit[k] > 0]
+        limit = data.derived(b, "q_limit_kvar", self.q_limit_kvar)
+        able = data.able(self.q_limit_kvar)
         b.q_kvar = pyo.Var(able, bounds=lambda _, k: (-limit[k], limit[k]))  # (21)-(23)
-        p = self.p_kw(data).tolist()
+        p = data.derived(b, "known_p_kw", self.p_kw)
         cost, terms = opportunity(b, data, p, b.q_kvar, limit, able)
-        q = [b.q_kvar[k] if limit[k] > 0 else 0.0 for k in data.steps]
+        given = set(able)
+        q = [b.q_kvar[k] if k in given else 0.0 for k in data.steps]
         return Contribution(p_kw=p, q_kvar=q, cost_sek=cost, convex=terms)

@@ -113,7 +113,7 @@ class SmartBoiler(Device):
             return b.temperature_c[data.n - 1] >= self.start_c
 
         p, q = [b.power_kw[k] for k in steps], [b.q_kvar[k] for k in steps]
-        cost, terms = opportunity(b, data, p, q, self.q_capability_kvar(data)[1])
+        cost, terms = opportunity(b, data, p, q, self.q_capability_kvar(data)[1], q_per_p=self.q_share)
 
         if self.power_kw * sqrt(1.0 + self.q_share**2) > self.converter_kva:  # else (42) keeps it inside
 
