@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from decomp.pyomo_block import BlockSettings
 from problems.dso import DsoSettings
+from problems.fleet.settings import FleetSettings
 from problems.lec.settings import LecSettings
 from problems.market_scenarios import ScenarioSettings
-from problems.network.settings import NetworkSettings
+from problems.network.settings import NetworkSettings, SourceSettings
 from problems.time_series import SeriesColumn, TimeSettings
 
 
@@ -50,12 +51,24 @@ class TariffSettings(_Table):
 
 
 class NetworkLoadSettings(_Table):
-    """Table [network_load]: peaks and power factors (lagging) of the loads at buses without a community.
+    """Table [network_load]: the loads at buses without a community of [lec].
 
-    file  CSV with the columns bus, Ppeak_kW, pf; the series `load` gives the shape
+    file      CSV with the columns bus, Ppeak_kW, pf (peaks, lagging power factors); the series `load` gives the shape.
+              Without it the loads of the network's source are taken: as large as there, loads in the shape of `load`,
+              photovoltaics in that of `pv`, other generation constant
+    profiles  with the source's loads: CSV with the columns NAME_p and NAME_q of the profiles that they name
+    scale     multiplies all of them
     """
 
-    file: str = Field(min_length=1)
+    file: str | None = Field(default=None, min_length=1)
+    profiles: str | None = Field(default=None, min_length=1)
+    scale: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> Self:
+        if self.file is not None and self.profiles is not None:
+            raise ValueError("profiles belong to the loads of the network's source: leave out file, or profiles")
+        return self
 
 
 class FittedTo(_Table):
@@ -112,10 +125,17 @@ class MarketSettings(_Table):
     time: TimeSettings
     series: SeriesSettings
     tariffs: TariffSettings
-    network: NetworkSettings
+    network: NetworkSettings | SourceSettings
     network_load: NetworkLoadSettings
     added_load: tuple[AddedLoad, ...] = ()
     dso: DsoSettings
     scenarios: ScenarioSettings | None = None
     solver: SolverSettings
-    lec: dict[str, LecSettings] = Field(min_length=1)
+    lec: dict[str, LecSettings] = {}
+    fleet: FleetSettings | None = None
+
+    @model_validator(mode="after")
+    def _somebody_takes_part(self) -> Self:
+        if not self.lec and self.fleet is None:
+            raise ValueError("no community takes part: add a table [lec.NAME], or [fleet]")
+        return self

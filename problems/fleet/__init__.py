@@ -1,0 +1,1 @@
+"""A fleet of communities drawn at the buses of any feeder."""
