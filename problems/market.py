@@ -22,12 +22,16 @@ from decomp.problem import Problem
 from decomp.subproblem import Subproblem
 from problems import figures, tables
 from problems.dso import DSO
+from problems.fleet.build import fleet_of, unit_pv, unit_shape
+from problems.fleet.draw import Fleet
+from problems.fleet.market import with_stress
 from problems.lec.community import LocalEnergyCommunity, committed_change_kvar, coupling, q_injection_kvar
 from problems.lec.data import LecData
 from problems.market_data import SERIES, Collector, misplaced, read_peaks, reading, table_of
+from problems.market_loads import NetworkLoads, network_loads
 from problems.market_scenarios import market_scenarios
 from problems.market_settings import MarketSettings
-from problems.network.settings import read_network
+from problems.network.settings import read_feeder
 from problems.time_series import TimeAxis
 
 if TYPE_CHECKING:
@@ -61,22 +65,34 @@ class ReactiveMarket(Problem):
         self.axis = TimeAxis(settings.time)
         found = Collector()
         spot, pv, load, heat = (found.of(*reading(name, self.axis, settings.series, folder)) for name in SERIES)
-        network = found.of(read_network, settings.network, folder)
-        peaks = found.of(read_peaks, settings.network_load.file, folder)
-        if network is not None:
+        feeder = found.of(read_feeder, settings.network, folder)
+        loads = None if feeder is None else found.of(network_loads, settings.network_load, feeder, self.axis, folder)
+        fleet = None
+        if feeder is not None:
             buses = {name: lec.bus for name, lec in settings.lec.items()}
-            found.mistakes += misplaced(network, self.axis, buses, settings.added_load, settings.network_load, peaks)
-        if spot is None or pv is None or load is None or heat is None or network is None or peaks is None:
+            peaks = {} if loads is None else loads.peaks
+            placed = (buses, settings.added_load, settings.network_load, peaks)
+            found.mistakes += misplaced(feeder.network, self.axis, *placed)
+            if loads is not None:
+                fleet = found.of(fleet_of, settings.fleet, self.axis, feeder.network, loads.buses, settings.lec, folder)
+        if spot is None or pv is None or load is None or heat is None or feeder is None or loads is None:
             raise InputError(found.mistakes)
-        series = {"spot": spot, "pv": pv, "load": load, "heat": heat}
-        data = {name: found.of(self._lec_data, name, **series) for name in sorted(settings.lec)}
-        scenarios = found.of(market_scenarios, settings.scenarios, self.axis, folder, series)
+        self.mean = {"spot": spot, "pv": pv, "load": load, "heat": heat}
+        self.network, self.fleet = feeder.network, Fleet(()) if fleet is None else fleet
+        self.lecs = {**settings.lec, **self.fleet.lecs()}
+        data = {name: found.of(self._lec_data, name, **self.mean) for name in sorted(self.lecs)}
+        scenarios = found.of(market_scenarios, settings.scenarios, self.axis, folder, self.mean)
         if found.mistakes or scenarios is None:
             raise InputError(found.mistakes)
-        self.network, self.scenarios = network, scenarios
+        self.scenarios = scenarios
         self.data = {name: lec for name, lec in data.items() if lec is not None}
-        self.pcc = {name: lec.bus for name, lec in sorted(settings.lec.items())}
-        self.coordinator = self._dso(peaks, spot)
+        self.pcc = {name: lec.bus for name, lec in sorted(self.lecs.items())}
+        if settings.fleet is not None:
+            drawn = loads.drawn({name: x[None] for name, x in self.mean.items()}, self.mean, set(buses.values()))
+            at_mean = (drawn[0][:, 0], drawn[1][:, 0])
+            self.fleet = with_stress(self.fleet, settings.fleet.stress, self.network, self.lecs, self.data, at_mean)
+            self.lecs |= self.fleet.lecs()
+        self.coordinator = self._dso(loads, spot)
         self.couplings = tuple(self._coupling(name) for name in self.data)
 
     @classmethod
@@ -88,16 +104,22 @@ class ReactiveMarket(Problem):
             for name in SERIES:
                 found.of(*reading(name, axis, series, folder))
         feeder, load = table_of(tables, "network"), table_of(tables, "network_load")
-        network = None if feeder is None else found.of(read_network, feeder, folder)
-        peaks = None if load is None else found.of(read_peaks, load.file, folder)
-        if network is not None:
+        read = None if feeder is None else found.of(read_feeder, feeder, folder)
+        if read is not None:
+            loads = None if load is None else found.of(network_loads, load, read, axis, folder)
             lecs = tables.get("lec")
             buses = {
                 name: lec["bus"]
                 for name, lec in (lecs.items() if isinstance(lecs, Mapping) else ())
                 if isinstance(lec, Mapping) and isinstance(lec.get("bus"), str)
             }
-            found.mistakes += misplaced(network, axis, buses, table_of(tables, "added_load") or (), load, peaks)
+            peaks = None if loads is None else loads.peaks
+            found.mistakes += misplaced(read.network, axis, buses, table_of(tables, "added_load") or (), load, peaks)
+            fleet = table_of(tables, "fleet")
+            if fleet is not None and axis is not None and loads is not None:
+                found.of(fleet_of, fleet, axis, read.network, loads.buses, buses, folder)
+        elif load is not None and load.file is not None:
+            found.of(read_peaks, load.file, folder)
         return found.mistakes
 
     @classmethod
@@ -109,7 +131,7 @@ class ReactiveMarket(Problem):
         return cls(MarketSettings.model_validate(known), path.parent)
 
     def subproblem(self, key: Key) -> Subproblem:
-        lec, options = self.settings.lec[key.unit], self.settings.solver.block()
+        lec, options = self.lecs[key.unit], self.settings.solver.block()
         dso = self.settings.dso
         told = dso.secure_share < 1
         return LocalEnergyCommunity(
@@ -153,7 +175,11 @@ class ReactiveMarket(Problem):
         return float(self.axis.dt_h * shed.sum(axis=0).max())
 
     def _lec_data(self, name: str, spot: FloatArray, pv: FloatArray, load: FloatArray, heat: FloatArray) -> LecData:
-        lec, tariffs = self.settings.lec[name], self.settings.tariffs
+        lec, tariffs = self.lecs[name], self.settings.tariffs
+        unit = self.fleet.unit(name)
+        if unit is not None:
+            load = unit_shape(unit, self.fleet, load, self.mean["load"], self.axis.dt_h)
+            pv = unit_pv(unit, self.fleet, pv, self.mean["pv"])
         p_kw, q_kvar = lec.load(load)
         return LecData(
             times=self.axis.begins,
@@ -172,10 +198,10 @@ class ReactiveMarket(Problem):
             shed_cost_sek_per_kwh=tariffs.shedding_sek_per_kwh,
         )
 
-    def _dso(self, peaks: Mapping[str, tuple[float, float]], spot: FloatArray) -> DSO:
-        p_kw, q_kvar = self._network_loads(peaks)
+    def _dso(self, loads: NetworkLoads, spot: FloatArray) -> DSO:
+        p_kw, q_kvar = self._network_loads(loads)
         injection = {
-            key: q_injection_kvar(self.settings.lec[key.unit], self.data_of(key))
+            key: q_injection_kvar(self.lecs[key.unit], self.data_of(key))
             for name in self.data
             for key in self._probabilities(name)
         }
@@ -199,16 +225,14 @@ class ReactiveMarket(Problem):
     def _probabilities(self, name: str) -> dict[Key, float]:
         return {Key(name, s): float(p) for s, p in zip(self.scenarios.names, self.scenarios.prob, strict=True)}
 
-    def _network_loads(self, peaks: Mapping[str, tuple[float, float]]) -> tuple[FloatArray, FloatArray]:
+    def _network_loads(self, loads: NetworkLoads) -> tuple[FloatArray, FloatArray]:
         """(T, S, n_bus) active and reactive load of the buses; (T, n_bus) where there is one scenario.
 
         What the communities draw at their PCCs is not in it.
         """
-        own = set(self.pcc.values())
-        p_peak = np.array([0.0 if b in own else peaks.get(b, (0.0, 1.0))[0] for b in self.network.buses])
-        tan_phi = np.array([_tan_phi(peaks.get(b, (0.0, 1.0))[1]) for b in self.network.buses])
-        p_kw = self.scenarios.series["load"].T[:, :, None] * p_peak
-        q_kvar = p_kw * tan_phi
+        own = {lec.bus for lec in self.settings.lec.values()}
+        p_kw, q_kvar = loads.drawn(self.scenarios.series, self.mean, own)
+        p_kw, q_kvar = self.fleet.load_factor * p_kw, self.fleet.load_factor * q_kvar
         for added in self.settings.added_load:
             row = self.axis.index(added.time)
             assert row is not None, "checked with the other mistakes"
@@ -223,8 +247,3 @@ class ReactiveMarket(Problem):
         told = self.settings.dso.secure_share < 1
         built = coupling(name, self.data[name], np.array(nodes), self._probabilities(name), tells_first_import=told)
         return replace(built, entries=self.axis.names)
-
-
-def _tan_phi(pf: float) -> float:
-    """Q/P at a lagging power factor."""
-    return float(np.sqrt(1.0 - pf**2) / pf)

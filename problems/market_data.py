@@ -66,6 +66,7 @@ def misplaced(
     for bus in peaks or {} if load is not None else {}:
         if bus not in network.buses:
             assert load is not None
+            assert load.file is not None
             mistakes.append(Mistake(load.file, "network_load", "bus", f"no bus '{bus}' in the network", known))
     return mistakes
 

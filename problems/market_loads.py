@@ -3,16 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from decomp.errors import InputError, Mistake
 from decomp.messages import FloatArray
-from problems.network.feeder import FeederLoad, Network
+from problems.market_data import read_peaks
+from problems.market_settings import NetworkLoadSettings
+from problems.network.feeder import Feeder, FeederLoad, Network
 from problems.time_series import SeriesColumn, TimeAxis, read_csv, read_series
 
 Drawn = tuple[FloatArray, FloatArray]  # (T, S, n) kW and kvar
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkLoads:
+    """Loads of one of the two kinds: peaks by bus from a table, or those of the feeder's source; scale multiplies."""
+
+    network: Network
+    peaks: Mapping[str, tuple[float, float]]
+    loads: Sequence[FeederLoad] = ()
+    profiles: Mapping[str, FloatArray] = field(default_factory=dict)
+    scale: float = 1.0
+
+    @property
+    def buses(self) -> tuple[str, ...]:
+        """Buses with a load, in the order of the network."""
+        loaded = {bus for bus, (peak, _) in self.peaks.items() if peak > 0} | {x.bus for x in self.loads if x.p_kw > 0}
+        return tuple(bus for bus in self.network.buses if bus in loaded)
+
+    def drawn(self, series: Mapping[str, FloatArray], mean: Mapping[str, FloatArray], own: Collection[str]) -> Drawn:
+        """(T, S, n) kW and kvar with `series` (S, T), nothing drawn at the buses `own`; mean (T,) of the case."""
+        if self.loads:
+            p_kw, q_kvar = of_feeder(self.network, self.loads, own, series, mean, self.profiles)
+        else:
+            p_kw, q_kvar = of_peaks(self.network, self.peaks, own, series["load"])
+        return self.scale * p_kw, self.scale * q_kvar
+
+
+def network_loads(settings: NetworkLoadSettings, feeder: Feeder, axis: TimeAxis | None, folder: Path) -> NetworkLoads:
+    """What the table [network_load] says. Raises InputError with every mistake."""
+    if settings.file is not None:
+        return NetworkLoads(feeder.network, read_peaks(settings.file, folder), scale=settings.scale)
+    if not feeder.loads:
+        problem, remedy = "is missing: the network brings no loads of its own", "a CSV with bus, Ppeak_kW, pf"
+        raise InputError([Mistake("", "network_load", "file", problem, remedy)])
+    profiles = {}
+    if settings.profiles is not None and axis is not None:
+        profiles = read_profiles(settings.profiles, feeder.loads, axis, folder)
+    return NetworkLoads(feeder.network, {}, feeder.loads, profiles, settings.scale)
 
 
 def of_peaks(

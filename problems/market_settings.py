@@ -11,7 +11,7 @@ from problems.dso import DsoSettings
 from problems.fleet.settings import FleetSettings
 from problems.lec.settings import LecSettings
 from problems.market_scenarios import ScenarioSettings
-from problems.network.settings import NetworkSettings, SourceSettings
+from problems.network.settings import AnyNetwork
 from problems.time_series import SeriesColumn, TimeSettings
 
 
@@ -125,7 +125,7 @@ class MarketSettings(_Table):
     time: TimeSettings
     series: SeriesSettings
     tariffs: TariffSettings
-    network: NetworkSettings | SourceSettings
+    network: AnyNetwork
     network_load: NetworkLoadSettings
     added_load: tuple[AddedLoad, ...] = ()
     dso: DsoSettings

@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from problems.fleet.settings import FleetSettings, StressSettings
 from problems.lec.devices import known_devices
 from problems.lec.settings import LecSettings
 from problems.market_settings import AddedLoad, MarketSettings
+from problems.network.settings import NetworkSettings, SourceSettings
 
 PAGE = (Path(__file__).parents[1] / "docs" / "market.md").read_text(encoding="utf-8")
 TABLES = [f.annotation for f in MarketSettings.model_fields.values() if isinstance(f.annotation, type)]
-MODELS = [t for t in TABLES if issubclass(t, BaseModel)] + [AddedLoad, *known_devices().values()]
+DRAWN = [NetworkSettings, SourceSettings, FleetSettings, StressSettings]
+MODELS = [t for t in TABLES if issubclass(t, BaseModel)] + [AddedLoad, *DRAWN, *known_devices().values()]
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: m.__name__)

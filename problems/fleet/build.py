@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,10 +49,30 @@ def build_fleet(
     return Fleet(draw(settings, places, loads, pvs), series)
 
 
+def fleet_of(
+    settings: FleetSettings | None,
+    axis: TimeAxis,
+    network: Network,
+    loaded: Sequence[str],
+    taken: Collection[str],
+    folder: Path,
+) -> Fleet:
+    """The fleet of a market whose other communities are called `taken`; without a table an empty one."""
+    if settings is None:
+        return Fleet(())
+    fleet = build_fleet(settings, axis, network, loaded, folder)
+    twice = [name for name in taken if fleet.unit(name)]
+    if twice:
+        raise InputError(Mistake("", "lec", name, "the fleet has a unit of this name", "rename it") for name in twice)
+    return fleet
+
+
 def _profiles(file: str, axis: TimeAxis, folder: Path) -> dict[str, FloatArray]:
     """(T,) by name: photovoltaics (PV...) and loads (what has a NAME_q beside NAME_p)."""
     columns = read_csv(folder / file, file, "fleet.profiles").columns
-    names = [c.removesuffix("_p") for c in columns if c.endswith("_p") and (c.startswith("PV") or c[:-1] + "q" in columns)]
+    names = [
+        c.removesuffix("_p") for c in columns if c.endswith("_p") and (c.startswith("PV") or c[:-1] + "q" in columns)
+    ]
     if not names:
         problem, remedy = "has no profile of a load or of photovoltaics", "columns NAME_p with NAME_q, and PV..._p"
         raise InputError([Mistake(file, "fleet", "profiles", problem, remedy)])

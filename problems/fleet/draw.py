@@ -98,7 +98,11 @@ def draw_unit(
     table["load_power_factor"] = between(settings.power_factor)
     shift = (2.0 * next(at) - 1.0) * settings.load_shift_h
     pv = _photovoltaics(peak, has(settings.pv_share), between(settings.pv_kwp_per_kw), between(settings.pv_q_share))
-    battery, power, hours = has(settings.battery_share), between(settings.battery_kw_per_kw), between(settings.battery_h)
+    battery, power, hours = (
+        has(settings.battery_share),
+        between(settings.battery_kw_per_kw),
+        between(settings.battery_h),
+    )
     if battery and power * hours > 0:
         table["battery"] = {"power_kw": peak * power, "capacity_kwh": peak * power * hours}
     heater, heat, cop = next(at), peak * between(settings.heat_kw_per_kw), between(settings.heat_pump_cop)

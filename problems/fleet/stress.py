@@ -45,12 +45,12 @@ def least_factor(network: Network, injections: Injections, share: float, limit: 
 
     if share == 0 and count(1.0) == 0:
         return 1.0, 0
-    low, high = 0.0, 1.0
+    low, high = 0.0, min(1.0, limit)
     while count(high) < wanted:
-        low, high = high, 2.0 * high
-        if low >= limit:
+        if high >= limit:
             problem = f"a factor of {limit:g} makes {count(limit)} of {steps} steps violate, {wanted} are wanted"
             raise _wrong(problem, "a smaller share, the other side, or tighter voltage limits")
+        low, high = high, min(2.0 * high, limit)
     if count(0.0) >= wanted:
         problem = f"{count(0.0)} of {steps} steps violate whatever the factor, {wanted} are wanted"
         raise _wrong(problem, "wider voltage limits, smaller load_kw, or a larger share")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from problems.network.feeder import Feeder, Network
 from problems.network.from_tables import Tables, read_tables
@@ -56,6 +57,17 @@ class SourceSettings(_Limits):
 
     source: str
     slack_v_pu: Positive | None = None
+
+
+def _which(table: Any) -> str:
+    named = isinstance(table, SourceSettings) or (isinstance(table, Mapping) and "source" in table)
+    return "from a source" if named else "from tables"  # no key of either table, or places are misread
+
+
+AnyNetwork = Annotated[
+    Annotated[NetworkSettings, Tag("from tables")] | Annotated[SourceSettings, Tag("from a source")],
+    Discriminator(_which),
+]
 
 
 def read_feeder(settings: NetworkSettings | SourceSettings, folder: Path) -> Feeder:
