@@ -141,20 +141,24 @@ class PyomoSubproblem(Subproblem):
         """This block's values of the template's mutable Params, by name: one for each index, in order."""
         return {}
 
+    def finished(self, response: Response) -> Response:
+        """The answer as it leaves the block: a report with more in it, a message in the words of the case."""
+        return response
+
     # -- the block -----------------------------------------------------------------------------------------------------
 
     def solve(self, signal: Signal) -> Response:
         built = self._try(signal)
         if isinstance(built, Response):
-            return built
+            return self.finished(built)
         response, self._state = built.backend.solve(signal, self._warm(built))
-        return response
+        return self.finished(response)
 
     def evaluate(self, y: FloatArray) -> Response:
         built = self._try(None)
         if isinstance(built, Response):
-            return built
-        return built.backend.evaluate(np.asarray(y, float), self._warm(built))
+            return self.finished(built)
+        return self.finished(built.backend.evaluate(np.asarray(y, float), self._warm(built)))
 
     def save(self) -> Arrays | None:
         return None if self._state is None else self._built.backend.arrays(self._state)
@@ -177,6 +181,11 @@ class PyomoSubproblem(Subproblem):
             raise ValueError(f"{type(self).__name__} has no initial schedule: {message or 'initial_price is None'}")
         return initial
 
+    @property
+    def width(self) -> int:
+        """Length of a point of this block."""
+        return self._built.width
+
     def value(self, point: FloatArray | None, component: Any) -> FloatArray:
         """Values of a Var, Expression or Constraint body of the model (or its name) at a point, in component order."""
         built = self._built
@@ -196,7 +205,10 @@ class PyomoSubproblem(Subproblem):
     # -- behind it -----------------------------------------------------------------------------------------------------
 
     def _warm(self, built: _Built) -> Any:
-        return built.backend.cold() if self._state is None else self._state
+        return self._cold(built) if self._state is None else self._state
+
+    def _cold(self, built: _Built) -> Any:
+        return built.backend.cold()
 
     def _try(self, signal: Signal | None) -> _Built | Response:
         """The compiled block, or the answer that says why there is none."""

@@ -19,6 +19,8 @@ LAYERS = (
         "steps",
         "highs",
         "pyomo_block",
+        "scenario_bundle",
+        "bundling",
         "trace",
         "checkpoint",
         "block_states",

@@ -202,7 +202,10 @@ def _stiff(
 
 
 def _first_tau(setup: Setup, answers: Answers, request: Request) -> FloatArray:
-    """(M,) reference price over the first mismatch; for entries that only agree, cost differences over spread^2."""
+    """(M,) reference price over the first mismatch; for entries that only agree, over their spread.
+
+    Where such an entry has no reference price it is cost differences over spread^2 of all of them together.
+    """
     layout = setup.layout
     ybar = layout.mean(answers.y)
     R = np.where(request.active, request.Z - layout.totals(ybar), 0.0)
@@ -210,12 +213,14 @@ def _first_tau(setup: Setup, answers: Answers, request: Request) -> FloatArray:
         R = 0.5 * (setup.box[1] - setup.box[0])
     at = R != 0
     node = _rms(setup.scale[at]) / _rms(R[at]) if at.any() else 1.0
-    spread = layout.to_blocks(ybar) - answers.y
-    alone = layout.node < 0
-    size = float(np.sum(layout.pi * layout.weight[layout.entry] * spread**2 * layout.to_blocks(alone.astype(float))))
+    square = layout.mean((layout.to_blocks(ybar) - answers.y) ** 2)
+    alone, known = layout.node < 0, np.isfinite(layout.scale)
+    size = float(np.sum((layout.share * layout.weight * square)[alone & ~known]))
     centred = answers.cost - answers.expected_cost()
     stake = float(np.sum(layout.prob * np.abs(centred)))
-    return np.where(alone, stake / size if size > 0 and stake > 0 else 1.0, node)
+    together = stake / size if size > 0 and stake > 0 else 1.0
+    apart = np.sqrt(np.where(square > 0, square, 1.0))
+    return np.where(alone, np.where(known & (square > 0), layout.scale / apart, together), node)
 
 
 def _rms(x: FloatArray) -> float:

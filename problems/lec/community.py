@@ -16,7 +16,7 @@ import numpy as np
 import pyomo.environ as pyo
 
 from decomp.highs.tangents import ConvexTerm
-from decomp.messages import Coupling, FloatArray, IntArray, Key, Response, Signal, Status
+from decomp.messages import Coupling, FloatArray, IntArray, Key, Response, Status
 from decomp.pyomo_block import PyomoSubproblem
 from problems.lec.balances import add_balances
 from problems.lec.data import LecData
@@ -117,12 +117,6 @@ class LocalEnergyCommunity(PyomoSubproblem):
     def parameters(self, model: pyo.ConcreteModel) -> Mapping[str, FloatArray]:
         return {name: function(self.data) for name, function in _WORKED_OUT[model].items()}
 
-    def solve(self, signal: Signal) -> Response:
-        return self._told(super().solve(signal))
-
-    def evaluate(self, y: FloatArray) -> Response:
-        return self._told(super().evaluate(y))
-
     def detail(self, response: Response) -> Mapping[str, FloatArray]:
         """Every device's series by name: p, q and heat are what the device gives, import is what the community draws.
 
@@ -159,7 +153,7 @@ class LocalEnergyCommunity(PyomoSubproblem):
         ]
         return named + [text for variable, text in EXCHANGE_ADVICE.items() if f"'{variable}[" in response.message]
 
-    def _told(self, response: Response) -> Response:
+    def finished(self, response: Response) -> Response:
         """The response with the initial injection behind its report, and steps named by the clock in its message."""
         message = re.sub(r"\[(\d+)\]", lambda found: f"[{self.data.labels[int(found[1])]}]", response.message)
         if not response.status.has_point:
