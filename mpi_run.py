@@ -65,6 +65,8 @@ def _main(ranks: Ranks, arguments: list[str]) -> int:
     if root and not args.quiet:
         blocks = sum(len(c.prob) for c in case.problem.couplings)
         console.print(first_line(case.title, blocks, ranks.size, case.rule_text), soft_wrap=True)
+        if not _repeatable(case):
+            console.print("asynchronous: the result depends on how fast the blocks were, and cannot be repeated")
         if resume:
             console.print(f"taken up after round {resume.rounds - 1} from {resume.folder}", soft_wrap=True)
     nodes = case.problem.coordinator.nodes if case.problem.coordinator else ()
@@ -86,6 +88,7 @@ def _main(ranks: Ranks, arguments: list[str]) -> int:
             files=files,
             keeper=keeper,
             resume=resume,
+            asynchronous=case.asynchronous,
         )
     except (RefusedError, CheckpointError) as error:
         with contextlib.suppress(OSError):
@@ -177,9 +180,13 @@ def _prepare(case: Case, args: argparse.Namespace) -> tuple[Checkpoint | None, t
 
 
 def _write(case: Case, result: Result, folder: Path, growing: GrowingFiles) -> list[Path]:
-    told = {**case.problem.summary(result), "rule": case.rule_text}
+    told = {**case.problem.summary(result), "rule": case.rule_text, "reproducible": _repeatable(case)}
     files = write(result, folder, case=case.tables, extra=told, growing=growing)
     return [*files, *case.problem.write(result, folder)]
+
+
+def _repeatable(case: Case) -> bool:
+    return case.asynchronous is None or case.asynchronous.wait == 1
 
 
 def _safe(keeper: Keeper | None) -> str:

@@ -1,8 +1,8 @@
 """Read a case file: one TOML file that says what is solved, by which rule, and what ends it.
 
-[case], [rule], [start], [stop], [certificate], [run] and [checkpoint] are the engine's; every other table belongs to
-the problem. All mistakes (in the engine's tables, the problem's, and the data files they name) are collected and raised
-as one error.
+[case], [rule], [start], [stop], [certificate], [run], [checkpoint] and [asynchronous] are the engine's; every other
+table belongs to the problem. All mistakes (in the engine's tables, the problem's, and the data files they name) are
+collected and raised as one error.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from decomp.asynchronous import AsynchronousSettings
 from decomp.certificate import CertificateSettings
 from decomp.checkpoint import CheckpointSettings
 from decomp.coordinators import Nobody
@@ -34,7 +35,7 @@ from decomp.steps import STEPS, Step
 from decomp.stopping import CRITERIA, StoppingCriterion
 from decomp.toml_file import override, read_toml
 
-ENGINE_TABLES = ("case", "rule", "start", "stop", "certificate", "run", "checkpoint")
+ENGINE_TABLES = ("case", "rule", "start", "stop", "certificate", "run", "checkpoint", "asynchronous")
 PROBLEM_GROUP = "tatonnement.problems"  # the entry-point group by which installed packages register problems
 
 
@@ -77,6 +78,7 @@ class Case:
     limits: RunSettings
     checkpoint: CheckpointSettings
     start_price: FloatArray
+    asynchronous: AsynchronousSettings | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -152,6 +154,8 @@ def _case(file: Path, tables: dict[str, Any], folders: Sequence[Path], book: Boo
     certificate = from_dataclass(CertificateSettings, tables.get("certificate", {}), ("certificate",), book, {})
     limits = from_dataclass(RunSettings, tables["run"], ("run",), book, {}) if "run" in tables else None
     saved = from_dataclass(CheckpointSettings, tables.get("checkpoint", {}), ("checkpoint",), book, {})
+    table = tables.get("asynchronous")
+    apart = None if table is None else from_dataclass(AsynchronousSettings, table, ("asynchronous",), book, {})
     problem = _problem(tables, file.parent, folders, book)
     start = from_dataclass(StartSettings, tables.get("start", {}), ("start",), book, {})
     price = None
@@ -164,7 +168,7 @@ def _case(file: Path, tables: dict[str, Any], folders: Sequence[Path], book: Boo
             book.adopt(error.mistakes)
     if book.mistakes or head is None or rule is None or problem is None or limits is None or price is None:
         raise InputError(book.mistakes)
-    return Case(file, head.title, tables, problem, rule, stop, certificate, limits, saved, price)
+    return Case(file, head.title, tables, problem, rule, stop, certificate, limits, saved, price, apart)
 
 
 def _parts(folders: Sequence[Path]) -> dict[type, Builder]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from decomp.asynchronous import AsynchronousFleet, AsynchronousSettings
 from decomp.certificate import Certificate, CertificateSettings, Certifier
 from decomp.checkpoint import Checkpoint, Keeper
 from decomp.coordinator import Coordinator, Warm, answer_all, check_all
@@ -21,6 +22,7 @@ from decomp.ranks import Ranks, Serial
 from decomp.recorder import Recorder
 from decomp.result_files import GrowingFiles
 from decomp.rules.base import Setup, State, UpdateRule
+from decomp.rules.wrappers import Damped
 from decomp.stopping import Iterate, RunStatus, Stop, StoppingCriterion
 from decomp.subproblem import Subproblem
 from decomp.trace import Result, Round, Row
@@ -59,6 +61,7 @@ def run(
     files: GrowingFiles | None = None,
     keeper: Keeper | None = None,
     resume: Checkpoint | None = None,
+    asynchronous: AsynchronousSettings | None = None,
 ) -> Result | None:
     """Coordinate the blocks by prices until a criterion stops; the Result on the root, None on the other ranks.
 
@@ -73,6 +76,7 @@ def run(
     files        grow a round at a time; on the root
     keeper       writes checkpoints; on the root
     resume       where to go on; on the root
+    asynchronous rounds end when a share of the blocks has answered; None = all of them
 
     Blocks without an answer, a coordinator without an answer and a bound that is none end the run as `failed`, with
     everything computed so far in the result. Raises RefusedError before round 0 when the rule needs what the case
@@ -83,6 +87,9 @@ def run(
     make: Make = subproblems.__getitem__ if isinstance(subproblems, Mapping) else subproblems
     layout = Layout.of(coupling, len(coordinator.nodes))
     fleet = Fleet(ranks, layout, make, on_failure)
+    if asynchronous is not None:
+        fleet = AsynchronousFleet(ranks, layout, make, on_failure, asynchronous)
+        rule = rule if asynchronous.damping == 1 else Damped(rule, asynchronous.damping)
     if ranks.rank:
         ranks.watch(interrupted)
         fleet.serve()
@@ -102,6 +109,7 @@ def run(
         ranks.watch(lambda: interrupted() or late())
         try:
             abilities = _accept(rule, fleet.build(), coordinator)
+            fleet.refuse(rule)
             fleet.sensitivity = "sensitivity" in rule.uses & abilities
             state = _first_state(layout, coordinator, rule, start_price, abilities)
             settings = certificate or CertificateSettings()
@@ -164,7 +172,10 @@ def _loop(
         seen = look(step, certificate, recorder.elapsed_s)
         point = np.concatenate([step.round.block_price, step.round.answers.y])
         met = None if stale else first(criteria, seen)
-        limit = at_limit(k, max_rounds, seen, () if stale else [*recorder.visited, point])
+        if met and step.late:
+            met = None  # said of answers to several prices; the next round tells
+            fleet.wait_for_all()
+        limit = at_limit(k, max_rounds, seen, () if stale or step.late else [*recorder.visited, point])
         if met and certificate is None:
             certificate = proof()
             seen = replace(seen, certificate=certificate)

@@ -18,11 +18,12 @@ from decomp.layout import Answers, Layout, Signals
 from decomp.messages import FloatArray, IntArray, Key, Status
 from decomp.packing import Parcel, Share, unpack
 from decomp.ranks import Ranks
+from decomp.rules.base import UpdateRule
 from decomp.worker import ACTIVE, ASIDE, CUT, EVALUATE, EXACT, KEEP, PENALISED, SKIPPED, SLOPES, SOLVE, Make, Worker
 
 log = logging.getLogger(__name__)
 
-STOP, BUILD, EXPLAIN, DETAIL, MARK, ROLL_BACK, SAVE, LOAD = range(2, 10)  # after SOLVE and EVALUATE
+STOP, BUILD, EXPLAIN, DETAIL, MARK, ROLL_BACK, SAVE, LOAD, ROAM = range(2, 11)  # after SOLVE and EVALUATE
 OnFailure = Literal["stop", "hold"]
 
 
@@ -37,11 +38,18 @@ class Fleet:
     has the same bits on any number of ranks.
     """
 
-    def __init__(self, ranks: Ranks, layout: Layout, make: Make, on_failure: OnFailure = "stop") -> None:
+    def __init__(
+        self,
+        ranks: Ranks,
+        layout: Layout,
+        make: Make,
+        on_failure: OnFailure = "stop",
+        owned: list[IntArray] | None = None,
+    ) -> None:
         self.ranks, self.layout, self.on_failure = ranks, layout, on_failure
         self.sensitivity = False  # on the root: ask the blocks for dy/dprice, too
         self.may_be_cut = False  # on the root: blocks not yet solved are left out when a rank is asked to stop
-        self.owned = dealt(len(layout.keys), ranks.size)
+        self.owned = dealt(len(layout.keys), ranks.size) if owned is None else owned
         self._shares = [Share(layout, own) for own in self.owned]
         self._worker = Worker(ranks, layout, make, self._shares[ranks.rank])
         self.good: Answers | None = None  # on the root: the last kept answers, failed blocks with their last good one
@@ -76,19 +84,23 @@ class Fleet:
         aside: the blocks' warm states are put back afterwards, as if the question had not been asked.
         Raises AskedToStop when a rank was asked to stop before all blocks were solved.
         """
+        flags, columns = self.question(signals, keep=keep, aside=aside)
+        self._header(SOLVE, flags, signals.id)
+        answers = self._held(self._ask(SOLVE, columns, flags, signals.id))
+        if keep:
+            self.good = answers
+        return answers
+
+    def question(self, signals: Signals, *, keep: bool, aside: bool) -> tuple[int, FloatArray]:
+        """Flags and stacked columns (c, N) of a question."""
         flags = PENALISED * (signals.target is not None) + ACTIVE * (signals.active is not None)
         flags += EXACT * signals.exact + KEEP * keep + ASIDE * aside + SLOPES * self.sensitivity
-        flags += CUT * self.may_be_cut
-        self._header(SOLVE, flags, signals.id)
         columns = [signals.price]
         if signals.target is not None and signals.penalty is not None:
             columns += [signals.target, signals.penalty]
         if signals.active is not None:
             columns += [signals.active.astype(float)]
-        answers = self._held(self._ask(SOLVE, np.stack(columns), flags, signals.id))
-        if keep:
-            self.good = answers
-        return answers
+        return flags + CUT * self.may_be_cut, np.stack(columns)
 
     def evaluate(self, y: FloatArray, *, keep: bool = True) -> Answers:
         """Every block's best answer with its coupling vector fixed at y (N,). A block without one has cost inf.
@@ -125,6 +137,12 @@ class Fleet:
             sensitivity=slopes,
             stale=failed,
         )
+
+    def wait_for_all(self) -> None:
+        """The next question is to be answered by all blocks; here every one is."""
+
+    def refuse(self, rule: UpdateRule) -> None:
+        """Raises RefusedError for a rule that cannot live with the answers of this fleet; here every one can."""
 
     # -- moments -----------------------------------------------------------------------------------------------------
 
@@ -211,11 +229,17 @@ class Fleet:
                 worker.roll_back()
             elif op == SAVE:
                 gather(worker.save(Path(self.ranks.agree(None))))
+            elif op == ROAM:
+                self.roam()
             elif op == LOAD:
                 place, files = self.ranks.agree(None)
                 gather(worker.load(Path(place), files))
             else:
                 self._do_ask(op, None, flags, question)
+
+    def roam(self) -> None:
+        """Answer questions one by one, where a fleet can."""
+        raise NotImplementedError
 
     def _do_ask(self, op: int, parts: list[FloatArray] | None, flags: int, question: int) -> list[FloatArray] | None:
         worker = self._worker

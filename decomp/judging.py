@@ -30,6 +30,11 @@ class Step(NamedTuple):
     candidate: Candidate | None
 
     @property
+    def late(self) -> bool:
+        """Some answers are to earlier questions."""
+        return any(answers.late is not None for answers in self.answers)
+
+    @property
     def stale(self) -> tuple[Key, ...]:
         """Blocks that failed in this round, and are represented by their last good answer."""
         return tuple(sorted({key for answers in self.answers for key in answers.stale_keys()}))

@@ -235,7 +235,8 @@ class Answers(Mapping[Key, Response]):
     """One response of every block, as stacked arrays; a response is a view.
 
     y (N,), cost (B,), bound (B,) nan where none, status (B,), revised (B,), solve_time (B,), report stacked by
-    report_start, sensitivity (B,) list or None, stale (B,) True where a failed block's last good answer stands in.
+    report_start, sensitivity (B,) list or None, stale (B,) True where a failed block's last good answer stands in,
+    late (B,) True where one to an earlier question does; None = nowhere.
     """
 
     layout: Layout
@@ -249,6 +250,7 @@ class Answers(Mapping[Key, Response]):
     sensitivity: tuple[FloatArray, ...] | None = None
     signal_id: int = 0
     stale: BoolArray | None = None
+    late: BoolArray | None = None
 
     def stale_keys(self) -> tuple[Key, ...]:
         """The blocks whose last good answer stands in for a failed one."""

@@ -49,6 +49,14 @@ class Ranks(Protocol):
         """Every rank's stretch of floats, on the root."""
         ...
 
+    def send(self, to: int, message: FloatArray) -> None:
+        """Send floats to one rank, without waiting until they are read."""
+        ...
+
+    def mail(self) -> tuple[int, FloatArray] | None:
+        """Sender and floats of the next message that has arrived, None if none has."""
+        ...
+
     def gather_objects(self, value: Any) -> list[Any] | None:
         """Any values, on the root; never in the round loop."""
         ...
@@ -87,6 +95,12 @@ class Serial:
     def gather(self, array: FloatArray, lengths: list[int]) -> list[FloatArray] | None:
         return [array]
 
+    def send(self, to: int, message: FloatArray) -> None:
+        raise TatonnementError("there is no other rank to send to")
+
+    def mail(self) -> tuple[int, FloatArray] | None:
+        return None
+
     def gather_objects(self, value: Any) -> list[Any] | None:
         return [value]
 
@@ -109,6 +123,8 @@ class Mpi:
         self._mpi = MPI
         self._comm = MPI.COMM_WORLD.Dup()
         self._bell = MPI.COMM_WORLD.Dup()  # messages beside the collectives: "I have been asked to stop"
+        self._post = MPI.COMM_WORLD.Dup()  # messages from one rank to another
+        self._sent: list[tuple[Any, FloatArray]] = []
         self.rank, self.size = self._comm.rank, self._comm.size
         self._own: Callable[[], bool] = lambda: False
         self._asked = False
@@ -162,6 +178,19 @@ class Mpi:
         everything = np.empty(sum(lengths))
         self._wait(self._comm.Igatherv(array, [everything, lengths, None, self._mpi.DOUBLE], root=0))
         return np.split(everything, np.cumsum(lengths)[:-1])
+
+    def send(self, to: int, message: FloatArray) -> None:
+        self._sent = [(request, kept) for request, kept in self._sent if not request.Test()]
+        kept = np.array(message)  # must stay as it is until it has been read
+        self._sent.append((self._post.Isend(kept, to), kept))
+
+    def mail(self) -> tuple[int, FloatArray] | None:
+        status = self._mpi.Status()
+        if not self._post.Iprobe(status=status):
+            return None
+        message = np.empty(status.Get_count(self._mpi.DOUBLE))
+        self._post.Recv(message, source=status.Get_source())
+        return int(status.Get_source()), message
 
     def gather_objects(self, value: Any) -> list[Any] | None:
         return self._comm.gather(value, root=0)  # type: ignore[no-any-return]

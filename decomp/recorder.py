@@ -113,6 +113,7 @@ class Recorder:
             wall_time_s=self.elapsed_s,
             solver_time_s=self.fleet.solver_time_s,
             stale_blocks="; ".join(self.stale_since),
+            late_blocks=0 if said.answers.late is None else int(np.sum(said.answers.late)),
         )
         self.rows.append(row)
         self._into_files(lambda files: files.add_offers(said, self.coordinator.nodes))

@@ -32,6 +32,7 @@ class Row:
     spread          largest |ybar_u - y_us| of the round's offers: how far scenarios are from agreeing
     multiplier_sum  largest |sum_s pi_s w_us| over the scenarios that agree, 0 but for rounding where bounds are valid
     stale_blocks  names of the blocks that failed and are represented by their last good answer
+    late_blocks   number of blocks that are represented by an answer to an earlier question
     """
 
     round: int
@@ -59,6 +60,7 @@ class Row:
     wall_time_s: float
     solver_time_s: float
     stale_blocks: str = ""
+    late_blocks: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,14 +75,18 @@ class Worker:
             if flags & CUT and self.ranks.asked():
                 parcel.tail[2, i] = SKIPPED
                 continue
-            before = self._blocks[b].mark() if flags & ASIDE else None
-            response = self._one(b, op, columns[:, at[i] : at[i + 1]], flags, number)
-            if flags & ASIDE:
-                self._blocks[b].reset(before)
-            if flags & KEEP and response.status.has_point:
-                self._last[b] = response
-            parcel.put(i, response)
+            parcel.put(i, self.answer(b, op, columns[:, at[i] : at[i + 1]], flags, number))
         return parcel.flat
+
+    def answer(self, b: int, op: int, columns: FloatArray, flags: int, number: int) -> Response:
+        """One block's answer; kept for `detail` where the question says so."""
+        before = self._blocks[b].mark() if flags & ASIDE else None
+        response = self._one(b, op, columns, flags, number)
+        if flags & ASIDE:
+            self._blocks[b].reset(before)
+        if flags & KEEP and response.status.has_point:
+            self._last[b] = response
+        return response
 
     def mark(self) -> None:
         """This is the moment to come back to."""
@@ -133,6 +137,7 @@ class Worker:
         except (Exception, SystemExit) as error:
             log.debug("block %s", key, exc_info=True)
             response, text = Response(columns[0], np.nan, status=Status.ERROR), f"{type(error).__name__}: {error}"
+        self.texts.pop(str(key), None)
         if text:
             self.texts[str(key)] = text
         spent = time.perf_counter() - began

@@ -31,9 +31,10 @@ class TroubleTable(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     unit: str
-    kind: Literal["raise", "infeasible", "nan", "limit", "grow"]
+    kind: Literal["raise", "infeasible", "nan", "limit", "grow", "slow"]
     first: int
     last: int
+    seconds: float = 0.0
 
 
 class Unit(Subproblem):
@@ -61,7 +62,10 @@ class Unit(Subproblem):
                 return Response(signal.price, np.nan, status=Status.LIMIT, message="its solver ran out of time")
             if t.kind == "nan":
                 return Response(np.full(2, np.nan), 0.0)
-            self.ballast = np.arange(500_000.0)
+            if t.kind == "grow":
+                self.ballast = np.arange(500_000.0)
+            if t.kind == "slow":
+                time.sleep(t.seconds)
         rho = np.zeros(2) if signal.penalty is None else signal.penalty
         pull = rho * (0.0 if signal.target is None else signal.target)
         best = (signal.price - self.intercept + pull) / (self.slope + rho)

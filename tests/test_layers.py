@@ -30,7 +30,7 @@ LAYERS = (
         "quadratic_program",
         "packing",
     },
-    {"rules", "stopping", "certificate", "ranks", "fleet", "worker", "recorder"},
+    {"rules", "stopping", "certificate", "ranks", "fleet", "worker", "asynchronous", "recorder"},
     {"engine", "course", "judging"},
     {"toml_file", "config", "console", "kinds"},
 )

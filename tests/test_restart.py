@@ -191,7 +191,7 @@ def test_the_bundle_on_the_campus_is_taken_up(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("rule", sorted(set(RULES) - {"newton", "transactive"}))
+@pytest.mark.parametrize("rule", sorted(set(RULES) - {"newton", "transactive", "progressive_hedging"}))
 def test_every_rule_on_the_campus_is_taken_up(tmp_path, rule):
     taken_up_on_the_campus(rule, tmp_path, 6, [1, 4])
 
