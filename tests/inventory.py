@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import numpy as np
 import pyomo.environ as pyo
+from pydantic import BaseModel, ConfigDict, Field
 
+from decomp.bundling import bundled
+from decomp.errors import InputError
 from decomp.messages import Coupling
+from decomp.problem import Problem
 from decomp.pyomo_block import PyomoSubproblem
-from problems.scenarios.tree import Node, ScenarioTree, scenario_tree
+from problems.risk import Risk, add_risk, with_value_at_risk
+from problems.scenarios.scenario_set import Place
+from problems.scenarios.tree import Node, ScenarioTree, read_tree, scenario_tree
 
 PERIODS = range(3)
 ORDERS = ("order 0", "order 1", "order 2")
@@ -80,3 +86,58 @@ def extensive_form(tree=TREE):
     m.cost = pyo.Objective(expr=cost)
     pyo.SolverFactory("appsi_highs").solve(m)
     return pyo.value(m.cost), {node: pyo.value(m.order[node]) for node in nodes}
+
+
+class TreeTable(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    file: str
+    bundle: int = Field(default=1, ge=1)
+
+
+class Warehouse(Problem):
+    """The stock as a case file tells it: [scenarios] names the tree, [risk] is optional."""
+
+    class Settings(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        scenarios: TreeTable
+        risk: Risk = Risk(alpha=0.5, beta=0.0)
+
+    coordinator = None
+
+    def __init__(self, settings, folder):
+        self.settings = settings
+        tree = read_tree(settings.scenarios.file, folder)
+        wrong = [name for name in tree.scenarios if name.rpartition("-")[2] not in SECOND]
+        if wrong:
+            place = Place(settings.scenarios.file)
+            raise InputError(
+                [place.mistake(name, "has no demand", f"names end in {', '.join(SECOND)}") for name in wrong]
+            )
+        _, (coupling,) = stock(tree)
+        self.bundling = bundled([with_value_at_risk(coupling, settings.risk)], settings.scenarios.bundle)
+        self.couplings = self.bundling.couplings
+
+    @classmethod
+    def inspect(cls, tables, folder):
+        try:
+            read_tree(tables["scenarios"]["file"], folder)
+        except InputError as error:
+            return error.mistakes
+        return ()
+
+    def subproblem(self, key):
+        return self.bundling.block(key, lambda key: AverseStock(key.scenario, self.settings.risk))
+
+    def summary(self, result):
+        return {"scenarios": sum(map(len, self.bundling.members.values()))}
+
+
+class AverseStock(Stock):
+    def __init__(self, scenario, risk):
+        self.risk = risk
+        super().__init__(scenario)
+
+    def build(self):
+        model = super().build()
+        add_risk(model, self.risk, 0.0, 6000.0)
+        return model

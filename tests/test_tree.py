@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import logging
+from pathlib import Path
 
 import numpy as np
 import pyomo.environ as pyo
@@ -20,6 +23,7 @@ from decomp.highs.compiler import compile_model
 from decomp.layout import Layout
 from decomp.messages import Coupling, Key
 from decomp.pyomo_block import PyomoSubproblem
+from decomp.ranks import Serial
 from decomp.result_files import write
 from decomp.rules import (
     ADMM,
@@ -311,6 +315,88 @@ def test_scenarios_that_disagree_are_no_solution_where_nothing_can_be_evaluated(
     assert result.rows[0].spread == 0.5
     assert result.rows[0].upper_bound is None
     assert result.certificate.gap is None
+
+
+# -- from a case file --------------------------------------------------------------------------------------------------
+
+CASE = """
+[case]
+title = "Stock over three periods"
+problem = "inventory:Warehouse"
+[rule]
+kind = "bundle"
+[stop.gap]
+tolerance = 1e-6
+floor = 1e-9
+measure = "total"
+[certificate]
+every = 1
+[run]
+max_rounds = 60
+[scenarios]
+file = "tree.csv"
+bundle = {bundle}
+[risk]
+alpha = {alpha}
+beta = {beta}
+"""
+NODES = (
+    "node,parent,probability", "now,,1", "low,now,0.35", "high,now,0.65", "low-calm,low,0.2", "low-busy,low,0.8",
+    "high-calm,high,0.55", "high-busy,high,0.3", "high-wild,high,0.15",
+)  # fmt: skip
+
+
+@pytest.fixture
+def case(tmp_path):
+    def written(nodes=NODES, **values):
+        (tmp_path / "tree.csv").write_text("\n".join(nodes))
+        file = tmp_path / "case.toml"
+        file.write_text(CASE.format(**{"bundle": 1, "alpha": 0.6, "beta": 0.0, **values}))
+        return file
+
+    return written
+
+
+@pytest.fixture(scope="module")
+def command():
+    spec = importlib.util.spec_from_file_location("mpi_run", Path(__file__).parents[1] / "mpi_run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return lambda *arguments: module.main(Serial(), [str(a) for a in arguments])
+
+
+@pytest.mark.parametrize("bundle", [1, 3])
+def test_a_tree_from_a_case_file(bundle, case, command, tmp_path, best, monkeypatch):
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    assert command(case(bundle=bundle), "--out", tmp_path / "out", "--quiet") == 0
+    told = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert told["status"] == "certified"
+    assert told["objective"] == pytest.approx(best[0], rel=1e-6)
+    assert (told["scenarios"], told["subproblems"]) == (5, 5 if bundle == 1 else 2)
+    assert told["spread"] < 1e-9
+    assert told["multiplier_sum"] < 1e-9
+
+
+def test_every_mistake_of_a_tree_and_its_risk_is_told_at_once(case, command, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    nodes = [*NODES[:5], NODES[6], "high-busy,moon,0.3", "high-wild,high,1.15"]
+    file = case(nodes, alpha=1.0, beta=-0.5, bundle=0)
+    assert command(file, "--out", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    for part in (
+        "[risk] alpha", "[risk] beta", "[scenarios] bundle", "its parent moon is not there", "the probability 1.15",
+    ):  # fmt: skip
+        assert part in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_branch_ends_a_run_before_it_begins(case, command, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    assert command(case(NODES[:-1]), "--out", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "tree.csv" in said
+    assert "have the probability 0.85 in sum; add the missing branch" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_each_period_has_its_demand():
