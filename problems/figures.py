@@ -12,49 +12,43 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, MultipleLocator
+from matplotlib.ticker import MaxNLocator
 
+from problems import fan_figures
+from problems.plot_style import COLOURS, COLUMN_IN, GREY, HATCHES, MARKERS, STYLE, hours_of_day
 from problems.schedules import device_name, outside, reactive_by_device, worst_node
-
-COLUMN_IN = 3.5
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-GREY = "#9a9a9a"
-MARKERS = "os^vDX"
-HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
-STYLE = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "legend.fontsize": 7,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "axes.linewidth": 0.6,
-    "lines.linewidth": 1.1,
-    "axes.grid": True,
-    "grid.linewidth": 0.3,
-    "grid.color": "#d0d0d0",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "savefig.dpi": 300,
-}
 
 
 def draw(folder: Path) -> tuple[Path, ...]:
     """Draw every figure of a result folder into folder/figures; returns the files."""
     out = folder / "figures"
     out.mkdir(exist_ok=True)
-    schedules = {p.stem.removeprefix("schedule_"): pd.read_csv(p) for p in sorted(folder.glob("schedule_*.csv"))}
+    schedules = {
+        p.stem.removeprefix("schedule_"): pd.read_csv(p, dtype={"scenario": str})
+        for p in sorted(folder.glob("schedule_*.csv"))
+    }
+    voltages = pd.read_csv(folder / "voltages.csv", dtype={"bus": str, "scenario": str})
+    scenarios = fan_figures.read_scenarios(folder)
     with mpl.rc_context(STYLE):
-        figures = {
-            "voltages": voltage_profile(pd.read_csv(folder / "voltages.csv", dtype={"bus": str})),
-            "signals": signals_by_round(pd.read_csv(folder / "prices.csv"), schedules),
-            "reactive_schedule": reactive_schedules(schedules),
-            "convergence": convergence(pd.read_csv(folder / "iterations.csv")),
-        }
+        signals = signals_by_round(pd.read_csv(folder / "prices.csv"), schedules)
+        if scenarios is None:
+            figures = {
+                "voltages": voltage_profile(voltages),
+                "signals": signals,
+                "reactive_schedule": reactive_schedules(schedules),
+            }
+        else:
+            prob = fan_figures.probabilities(scenarios)
+            figures = {
+                "scenarios": fan_figures.drawn_series(scenarios, voltages.hour.unique()),
+                "voltages": fan_figures.voltage_fans(voltages, prob),
+                "signals": signals,
+                "offers": fan_figures.offers(schedules, prob),
+            }
+        figures["convergence"] = convergence(pd.read_csv(folder / "iterations.csv"))
         paths = []
         for name, figure in figures.items():
             paths.append(out / f"{name}.png")
@@ -90,7 +84,7 @@ def voltage_profile(table: pd.DataFrame) -> Figure:
         axes[0].plot([], [], color=colour, marker=MARKERS[i % 6], ms=2.5, label=f"bus {bus}")
     axes[0].plot([], [], color=GREY, lw=0.6, label="other buses" if marked else "buses")
     axes[0].plot([], [], color="black", ls="--", lw=0.8, label="limits")
-    _hours(axes[-1], table.hour)
+    hours_of_day(axes[-1], table.hour)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(marked) + 2)
     return figure
 
@@ -153,7 +147,7 @@ def reactive_schedules(schedules: Mapping[str, pd.DataFrame]) -> Figure:
         for i, kind in enumerate(kinds)
     ]
     handles.append(Line2D([], [], color="black", lw=0.9, label="initial schedule"))
-    _hours(axes[-1], next(iter(schedules.values())).hour)
+    hours_of_day(axes[-1], next(iter(schedules.values())).hour)
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=1.0, handlelength=1.5)
     figure.align_ylabels(axes)
     return figure
@@ -181,8 +175,3 @@ def convergence(rows: pd.DataFrame) -> Figure:
 def _positive(values: pd.Series) -> pd.Series:
     """A logarithmic axis has no zero: what is zero to rounding is not drawn."""
     return values.where(values > 1e-12)
-
-
-def _hours(axis: Axes, hour: pd.Series) -> None:
-    axis.set(xlabel="Hour of the day", xlim=(hour.min() - 0.6, hour.max() + 0.6))
-    axis.xaxis.set_major_locator(MultipleLocator(4 if hour.max() - hour.min() > 12 else 1))

@@ -20,18 +20,25 @@ from decomp.errors import InputError, Mistake
 from decomp.messages import Coupling, FloatArray, Key
 from decomp.problem import Problem
 from decomp.subproblem import Subproblem
-from problems import figures, tables
+from problems import figures, scenario_tables, tables
 from problems.dso import DSO
 from problems.fleet.build import fleet_of, unit_pv, unit_shape
 from problems.fleet.draw import Fleet
 from problems.fleet.market import with_stress
-from problems.lec.community import LocalEnergyCommunity, committed_change_kvar, coupling, q_injection_kvar
+from problems.lec.community import (
+    LocalEnergyCommunity,
+    committed_change_kvar,
+    cost_range_sek,
+    coupling,
+    q_injection_kvar,
+)
 from problems.lec.data import LecData
 from problems.market_data import SERIES, Collector, misplaced, read_peaks, reading, table_of
 from problems.market_loads import NetworkLoads, network_loads
 from problems.market_scenarios import market_scenarios
 from problems.market_settings import MarketSettings
 from problems.network.settings import read_feeder
+from problems.risk import with_value_at_risk
 from problems.time_series import TimeAxis
 
 if TYPE_CHECKING:
@@ -134,8 +141,16 @@ class ReactiveMarket(Problem):
         lec, options = self.lecs[key.unit], self.settings.solver.block()
         dso = self.settings.dso
         told = dso.secure_share < 1
+        averse = lec.risk is not None and lec.risk.averse
+        every = (self.data_of(other) for other in self._probabilities(key.unit)) if averse else ()
         return LocalEnergyCommunity(
-            key.unit, lec, self.data_of(key), freeze_p=dso.freeze_p, tells_first_import=told, settings=options
+            key.unit,
+            lec,
+            self.data_of(key),
+            freeze_p=dso.freeze_p,
+            tells_first_import=told,
+            cost_range_sek=cost_range_sek(every) if averse else None,
+            settings=options,
         )
 
     def data_of(self, key: Key) -> LecData:
@@ -162,6 +177,7 @@ class ReactiveMarket(Problem):
             "max_voltage_pu": float(v_pu.max()),
             "reactive_shed_kvarh": self._shed_kvarh(result),
             "voltage_slack_pu": float(np.max(result.request.info["slack_pu"])) if result.request else None,
+            **scenario_tables.facts(self, result),
         }
 
     def tables(self, result: Result) -> Sequence[Any]:
@@ -246,4 +262,7 @@ class ReactiveMarket(Problem):
         nodes = [self.coordinator.nodes.index(f"bus{bus}@{step}") for step in self.axis.names]
         told = self.settings.dso.secure_share < 1
         built = coupling(name, self.data[name], np.array(nodes), self._probabilities(name), tells_first_import=told)
-        return replace(built, entries=self.axis.names)
+        built = replace(built, entries=self.axis.names)
+        risk = self.lecs[name].risk
+        return built if risk is None else with_value_at_risk(built, risk)
+

@@ -6,8 +6,10 @@
          v_min^2 <= e^2 + f^2 <= v_max^2 with the AC power-flow equations in rectangular coordinates, all steps
 
 The same information as the market: f counts from the initial schedule, as the blocks' does; where the net active
-power of hours with a need is frozen in the market, it is frozen here. Integers are fixed at the initial schedules' or
-relaxed. A nonlinear interior-point method (POUNCE) solves it to a local optimum; there is no elastic voltage slack.
+power of hours with a need is frozen in the market, it is frozen here. With risk-averse communities f is the
+risk-adjusted cost, and the value at risk agrees over a unit's scenarios. Scenarios that the DSO leaves out have a power
+flow without limits. Integers are fixed at the initial schedules' or relaxed. A nonlinear interior-point method (POUNCE)
+solves it to a local optimum; there is no elastic voltage slack.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import numpy as np
 import pyomo.environ as pyo
 
 from decomp.errors import TatonnementError
-from decomp.messages import FloatArray, Key, Signal
+from decomp.messages import BoolArray, FloatArray, Key, Signal
 from problems.lec.community import LocalEnergyCommunity
 from problems.lec.opportunity import excess
 from problems.market import ReactiveMarket
@@ -68,7 +70,8 @@ def reference(
     solved = blocks or {key: _community(market, key) for key in prob_of}
     inner = [_add_block(model, market, key, p, solved[key], frozen, integers) for key, p in prob_of.items()]
     _add_coupling(model, market, inner, dq_kvar or {})
-    _add_network(model, market, inner)
+    secure = market.coordinator.secure({b.key: b.report for b in inner})
+    _add_network(model, market, inner, secure)
     dt, c_q, prob = market.axis.dt_h, market.coordinator.neutral_price, market.coordinator.prob
     steps = range(market.axis.settings.steps)
     local = sum(b.prob * (b.model.cost - b.credit_sek) for b in inner)
@@ -91,7 +94,10 @@ def reference(
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """One block inside the model: q0_kvar (T,) its initial injection, credit_sek <c^Q, q0>, neutral_sek f at dQ = 0."""
+    """One block inside the model.
+
+    q0_kvar (T,) its initial injection; credit_sek <c^Q, q0>; neutral_sek f at the neutral price; report there
+    """
 
     key: Key
     prob: float
@@ -99,6 +105,7 @@ class _Block:
     q0_kvar: FloatArray
     credit_sek: float
     neutral_sek: float
+    report: FloatArray
 
 
 def _community(market: ReactiveMarket, key: Key) -> LocalEnergyCommunity:
@@ -119,7 +126,8 @@ def _add_block(
 ) -> _Block:
     """The block's own Pyomo model, started at its initial schedule, with cones in the place of tangents."""
     builder = _community(market, key)
-    price = market.data[key.unit].reactive_price_sek_per_kvarh
+    c_q = market.data[key.unit].reactive_price_sek_per_kvarh
+    price = block.risk.extended(c_q, 0.0) if block.risk else c_q
     response = block.solve(Signal(price=price, active=np.zeros(len(price), np.bool_)))
     if not response.status.has_point:
         raise TatonnementError(f"{key} has no initial schedule: {response.message}")
@@ -143,8 +151,8 @@ def _add_block(
         for data in variables if step in frozen else ():
             data.fix(data.value)
     model.add_component(f"block_{key.unit}_{key.scenario}", inner)
-    q0 = block.initial.offer
-    return _Block(key, prob, inner, q0, float(market.axis.dt_h * price @ q0), response.cost)
+    q0 = block.initial.offer[: len(c_q)]
+    return _Block(key, prob, inner, q0, float(market.axis.dt_h * c_q @ q0), response.cost, response.report)
 
 
 def _add_coupling(
@@ -153,42 +161,49 @@ def _add_coupling(
     blocks: list[_Block],
     dq_kvar: Mapping[str, Mapping[int, float]],
 ) -> None:
-    """dq[u, t] = y_ust for every scenario of the unit; fixed where the caller gives it."""
+    """dq[u, t] = y_ust for every scenario of the unit, fixed where the caller gives it; one value at risk a unit."""
     steps = range(market.axis.settings.steps)
     model.dq = pyo.Var(list(market.data), steps, initialize=0.0)
     model.agree = pyo.ConstraintList()
+    model.value_at_risk = pyo.Var(list(market.data))
     for block in blocks:
-        for t, index in zip(steps, block.model.coupling, strict=True):
+        for t, index in zip(steps, block.model.coupling, strict=False):
             model.agree.add(block.model.coupling[index] - float(block.q0_kvar[t]) == model.dq[block.key.unit, t])
+        if len(block.model.coupling) > len(steps):
+            model.agree.add(block.model.value_at_risk == model.value_at_risk[block.key.unit])
     for unit, given in dq_kvar.items():
         for t, value in given.items():
             model.dq[unit, t].fix(value)
 
 
-def _add_network(model: pyo.ConcreteModel, market: ReactiveMarket, blocks: list[_Block]) -> None:
+def _add_network(model: pyo.ConcreteModel, market: ReactiveMarket, blocks: list[_Block], secure: BoolArray) -> None:
     """AC power flow in every step and scenario: P + jQ = V conj(Y V), V = e + jf in per unit."""
     dso, network = market.coordinator, market.network
     steps, scenarios, n = range(len(dso.times)), range(len(dso.scenarios)), len(network.buses)
     model.e = pyo.Var(steps, scenarios, range(n), initialize=network.slack_v_pu)
     model.f = pyo.Var(steps, scenarios, range(n), initialize=0.0)
-    loads = [(t, i) for t, i in zip(*np.nonzero(dso.q_load_kvar), strict=True) if i != network.slack]
-    model.shed = pyo.Var([(t, s, i) for t, i in loads for s in scenarios], initialize=0.0)
+    shape = (len(dso.times), len(dso.scenarios), n)
+    p_load, q_load = (
+        np.broadcast_to(load[:, None, :] if load.ndim < 3 else load, shape) for load in (dso.p_load_kw, dso.q_load_kvar)
+    )
+    loads = zip(*np.nonzero(q_load), strict=True)
+    model.shed = pyo.Var([(t, s, i) for t, s, i in loads if i != network.slack and secure[s]], initialize=0.0)
     for t, s, i in model.shed:
-        model.shed[t, s, i].setlb(0.0), model.shed[t, s, i].setub(abs(dso.q_load_kvar[t, i]))
+        model.shed[t, s, i].setlb(0.0), model.shed[t, s, i].setub(abs(q_load[t, s, i]))
     pcc = {unit: network.bus(name) for unit, name in market.pcc.items()}
     admittance = network.admittance().tocsr()
     model.flow = pyo.ConstraintList()
     for s, label in enumerate(dso.scenarios):
         taking_part = [b for b in blocks if b.key.scenario == label or _alone(blocks, b)]
         for t in steps:
-            p, q = list(-dso.p_load_kw[t]), list(-dso.q_load_kvar[t])
+            p, q = list(-p_load[t, s]), list(-q_load[t, s])
             for b in taking_part:
                 bus, index = pcc[b.key.unit], list(b.model.report)[t]
                 p[bus] -= b.model.report[index]
                 q[bus] += float(b.q0_kvar[t]) + model.dq[b.key.unit, t]
             for i in range(n):
                 if (t, s, i) in model.shed:
-                    q[i] += np.sign(dso.q_load_kvar[t, i]) * model.shed[t, s, i]
+                    q[i] += np.sign(q_load[t, s, i]) * model.shed[t, s, i]
             model.e[t, s, network.slack].fix(network.slack_v_pu)
             model.f[t, s, network.slack].fix(0.0)
             for i in (i for i in range(n) if i != network.slack):
@@ -199,7 +214,8 @@ def _add_network(model: pyo.ConcreteModel, market: ReactiveMarket, blocks: list[
                 imag = sum(y.real * model.f[t, s, j] + y.imag * model.e[t, s, j] for j, y in row)
                 model.flow.add(e * real + f * imag == p[i] / network.base_kva)
                 model.flow.add(f * real - e * imag == q[i] / network.base_kva)
-                model.flow.add((float(network.v_min_pu[i]) ** 2, e**2 + f**2, float(network.v_max_pu[i]) ** 2))
+                if secure[s]:
+                    model.flow.add((float(network.v_min_pu[i]) ** 2, e**2 + f**2, float(network.v_max_pu[i]) ** 2))
 
 
 def _alone(blocks: list[_Block], block: _Block) -> bool:

@@ -69,3 +69,52 @@ def outside(voltages: pd.DataFrame, column: str, tolerance_pu: float = 1e-6) -> 
         voltages[column] > voltages.v_max_pu + tolerance_pu,
     )
     return below | above
+
+
+def expected_trades(schedules: Mapping[str, pd.DataFrame], prob: Mapping[str, float]) -> pd.DataFrame:
+    """`trades` over all scenarios: one row for each unit and step with a need.
+
+    Columns: unit, label, price_sek_per_kvarh, dq_kvar and payment_sek (expectations), and for every device's change
+    and for cost_sek: ..._mean (the expectation), ..._least and ..._most. prob: probability by scenario.
+    """
+    table = trades(schedules)
+    if table.empty:
+        return table
+    table["pi"] = table.scenario.map(prob)
+    spread = [c for c in table.columns if (c.startswith("dq_") and c != "dq_kvar") or c == "cost_sek"]
+    rows = []
+    for (unit, label), group in table.groupby(["unit", "label"], sort=False):
+        row: dict[str, object] = {"unit": unit, "label": label}
+        row |= {c: float(group.pi @ group[c]) for c in ("price_sek_per_kvarh", "dq_kvar", "payment_sek")}
+        for c in spread:
+            row |= {f"{c}_mean": group.pi @ group[c], f"{c}_least": group[c].min(), f"{c}_most": group[c].max()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def worst_voltages(table: pd.DataFrame) -> pd.DataFrame:
+    """The worst scenario of every bus and step in which a voltage leaves its limits before or after.
+
+    Columns: bus, label, v_before_pu and scenario_before (the voltage furthest out, or nearest to a limit), the same
+    after, outside_before and outside_after (how many scenarios), v_min_pu, v_max_pu. table: voltages.csv.
+    """
+    rows = []
+    inside = {
+        when: np.minimum(table[f"v_{when}_pu"] - table.v_min_pu, table.v_max_pu - table[f"v_{when}_pu"])
+        for when in ("before", "after")
+    }
+    out = {when: outside(table, f"v_{when}_pu") for when in ("before", "after")}
+    concerned = table[out["before"] | out["after"]]
+    for time, bus in dict.fromkeys(zip(concerned.time, concerned.bus, strict=True)):
+        group = table[(table.time == time) & (table.bus == bus)]
+        first = group.iloc[0]
+        row: dict[str, object] = {"bus": bus, "label": first.label, "v_min_pu": first.v_min_pu}
+        row["v_max_pu"] = first.v_max_pu
+        for when in ("before", "after"):
+            worst = group.loc[inside[when][group.index].idxmin()]
+            row |= {f"v_{when}_pu": worst[f"v_{when}_pu"], f"scenario_{when}": worst.scenario}
+            row[f"outside_{when}"] = int(out[when][group.index].sum())
+        rows.append(row)
+    heads = ("before", "after")
+    columns = [c for w in heads for c in (f"v_{w}_pu", f"scenario_{w}", f"outside_{w}")]
+    return pd.DataFrame(rows, columns=["bus", "label", "v_min_pu", "v_max_pu", *columns])

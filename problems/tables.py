@@ -12,6 +12,7 @@ from rich.table import Table
 
 from decomp.layout import Answers
 from decomp.messages import FloatArray, Key
+from problems import scenario_tables
 from problems.lec.opportunity import excess
 from problems.schedules import device_name, outside, trades
 from problems.time_series import clock
@@ -32,7 +33,7 @@ def write(market: ReactiveMarket, result: Result, folder: Path) -> list[Path]:
         files[f"schedule_{unit}.csv"] = schedule
     for name, table in files.items():
         table.to_csv(folder / name, index=False, lineterminator="\n")
-    return [folder / name for name in files]
+    return [*(folder / name for name in files), *scenario_tables.write(market, folder)]
 
 
 def voltages(market: ReactiveMarket, result: Result, answers: Answers) -> FloatArray:
@@ -99,8 +100,10 @@ def _schedule(market: ReactiveMarket, result: Result, b: int, key: Key) -> pd.Da
     assert result.answers is not None
     at = slice(result.layout.start[b], result.layout.start[b + 1])
     coupling = next(c for c in market.couplings if c.unit == key.unit)
-    price, dq = _final_price(result)[at], result.answers.y[at]
-    details = {name: np.asarray(values, float) for name, values in result.details[key].items()}
+    # a risk-averse community has one entry more, its value at risk
+    steps, node = market.axis.settings.steps, coupling.node[: market.axis.settings.steps]
+    price, dq = _final_price(result)[at][:steps], result.answers.y[at][:steps]
+    details = {name: np.asarray(values, float) for name, values in result.details[key].items() if name != "day_sek"}
     dt_h, spot = market.axis.dt_h, market.data_of(key).spot_sek_per_kwh
     cost = np.zeros(len(dq))
     for name in (n.removeprefix("sin_phi_") for n in details if n.startswith("sin_phi_")):
@@ -113,9 +116,9 @@ def _schedule(market: ReactiveMarket, result: Result, b: int, key: Key) -> pd.Da
             "label": [clock(n) for n in market.axis.names],
             "hour": market.axis.hours,
             "scenario": key.scenario,
-            "node": [market.coordinator.nodes[row] for row in coupling.node],
-            "need": result.final.request.active[coupling.node],
-            "neutral_sek_per_kvarh": market.coordinator.neutral[coupling.node],
+            "node": [market.coordinator.nodes[row] for row in node],
+            "need": result.final.request.active[node],
+            "neutral_sek_per_kvarh": market.coordinator.neutral[node],
             "price_sek_per_kvarh": price,
             "dq_kvar": dq,
             "payment_sek": price * dq * dt_h,
@@ -146,11 +149,13 @@ def _step_columns(market: ReactiveMarket, scenarios: int, buses: int) -> dict[st
     }
 
 
-def render(market: ReactiveMarket, result: Result) -> Sequence[Table]:
+def render(market: ReactiveMarket, result: Result) -> Sequence[Table | str]:
     """For the terminal: voltages outside their limits before and after, and the trades (paper 1, Tables I and II)."""
     if result.initial is None or result.answers is None:
         return ()
     schedules = schedule_tables(market, result)
+    if market.scenarios.uncertain:
+        return scenario_tables.render(market, result, voltage_table(market, result), schedules)
     traded = trades(schedules) if schedules else pd.DataFrame()
     shown = render_voltages(voltage_table(market, result))
     return (shown,) if traded.empty else (shown, render_trades(traded))

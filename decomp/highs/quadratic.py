@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import piqp
@@ -21,6 +22,9 @@ TOLERANCES: Mapping[str, float] = {
     "eps_duality_gap_rel": 1e-12,
 }
 CLOSE = 1e-7  # residual at which an answer that missed the tolerances is still taken
+# Tried in turn: with the solver's own limits programs without room between their sides (integers held) stall or are
+# called infeasible.
+REGULARISED: tuple[Mapping[str, float], ...] = ({"reg_lower_limit": 1e-8}, {"reg_lower_limit": 1e-7})
 STATUS_OF = {
     piqp.PIQP_SOLVED: Status.OPTIMAL,
     piqp.PIQP_PRIMAL_INFEASIBLE: Status.INFEASIBLE,
@@ -95,10 +99,7 @@ class Quadratic:
             free = np.full(self.offers, np.inf)
             low, high = np.concatenate([low, -free]), np.concatenate([high, free])
             equations, right = [*equations, self.link], [*right, np.zeros(self.offers)]
-        solver = piqp.SparseSolver()
-        for name, value in TOLERANCES.items():
-            setattr(solver.settings, name, value)
-        solver.setup(
+        data = (
             P,
             linear,
             _stacked(equations, width),
@@ -109,11 +110,13 @@ class Quadratic:
             low,
             high,
         )
-        status = STATUS_OF.get(solver.solve(), Status.ERROR)
-        result, info = solver.result, solver.result.info
         largest = max(1.0, float(np.abs(linear).max(initial=0.0)))
-        if status is Status.ERROR and max(info.primal_res, info.dual_res, abs(info.duality_gap)) <= CLOSE * largest:
-            status = Status.OPTIMAL
+        first = status, result = _solved(data, {}, CLOSE * largest)
+        for more in REGULARISED:
+            if status is not Status.OPTIMAL:
+                status, result = _solved(data, more, CLOSE * largest)
+        if status is not Status.OPTIMAL:
+            status, result = first
         x = np.array(result.x[: self.n])
         if status is not Status.OPTIMAL or not np.all(np.isfinite(x)):
             return QuadraticAnswer(Status.ERROR if status is Status.OPTIMAL else status, nothing, nothing, nothing)
@@ -124,6 +127,19 @@ class Quadratic:
         return QuadraticAnswer(
             status, np.clip(x * column, lb, ub), row_dual * self.scaled.row, sides[len(self.open) :] * factor
         )
+
+
+def _solved(data: tuple[Any, ...], more: Mapping[str, float], close: float) -> tuple[Status, Any]:
+    """One attempt; an answer that missed the tolerances is taken where its residuals are `close`."""
+    solver = piqp.SparseSolver()
+    for name, value in {**TOLERANCES, **more}.items():
+        setattr(solver.settings, name, value)
+    solver.setup(*data)
+    status = STATUS_OF.get(solver.solve(), Status.ERROR)
+    info = solver.result.info
+    if status is Status.ERROR and max(info.primal_res, info.dual_res, abs(info.duality_gap)) <= close:
+        status = Status.OPTIMAL
+    return status, solver.result
 
 
 def _stacked(parts: Sequence[sparse.csr_matrix], width: int) -> sparse.csc_matrix:

@@ -23,6 +23,7 @@ from problems.lec.data import LecData
 from problems.lec.device import Series
 from problems.lec.open_data import OpenData, WorkedOut, able_steps
 from problems.lec.settings import LecSettings
+from problems.risk import add_risk
 
 # what the parameters of a model of many scenarios are worked out of the series by
 _WORKED_OUT: WeakKeyDictionary[pyo.ConcreteModel, Mapping[str, WorkedOut]] = WeakKeyDictionary()
@@ -60,6 +61,7 @@ class LocalEnergyCommunity(PyomoSubproblem):
         tells_first_import  report the initial schedule's net active import too
         shared    all scenarios of the same settings (the same object) are solved on one model and one solver; devices
                   of one's own must then take what they work out of the series by `data.derived`
+        cost_range_sek  least and greatest cost in any scenario, where lec.risk asks for its tail; see `cost_range_sek`
         options   of PyomoSubproblem
     """
 
@@ -73,15 +75,24 @@ class LocalEnergyCommunity(PyomoSubproblem):
         freeze_p: bool,
         tells_first_import: bool = False,
         shared: bool = False,
+        cost_range_sek: tuple[float, float] | None = None,
         **options: Any,
     ) -> None:
         self.name, self.lec, self.data, self.freeze_p = name, lec, data, freeze_p
         self.tells_first_import = tells_first_import
+        self.risk = lec.risk if lec.risk is not None and lec.risk.averse else None
+        self.cost_range_sek = cost_range_sek
+        if self.risk is not None and cost_range_sek is None:
+            raise ValueError(f"{name} is averse to risk: cost_range_sek is needed")
         self.initial_price = data.reactive_price_sek_per_kvarh
+        weight = np.full(data.n, data.dt_h)
+        if self.risk is not None:  # one entry more: the value at risk
+            self.initial_price = self.risk.extended(self.initial_price, np.nan)
+            weight = self.risk.extended(weight, 1.0)
         self._convex: list[ConvexTerm] = []
         if shared:
-            self.template = (_Same(lec), name, freeze_p, tells_first_import, *able_steps(data))
-        super().__init__(weight=np.full(data.n, data.dt_h), **options)
+            self.template = (_Same(lec), name, freeze_p, tells_first_import, cost_range_sek, *able_steps(data))
+        super().__init__(weight=weight, **options)
 
     def build(self) -> pyo.ConcreteModel:
         """Eqs. (10)-(44): a Pyomo block for every device, and the balances between them."""
@@ -106,6 +117,14 @@ class LocalEnergyCommunity(PyomoSubproblem):
             given |= {("heat", "kw"): part.heat_kw, **part.states}
             series |= {f"{what}_{name}_{unit}": values for (what, unit), values in given.items() if values is not None}
         model.series = pyo.Expression(tuple(series), self.data.steps, rule=lambda _, label, k: series[label][k])
+        price, dt = data.reactive_price_sek_per_kvarh, self.data.dt_h
+        earned = dt * sum(price[k] * model.coupling[k].expr for k in self.data.steps)
+        model.day_sek = pyo.Expression(expr=model.cost.expr - earned)
+        if self.risk is not None and self.cost_range_sek is not None:
+            # the risk is that of the day's cost (10); what is paid for reactive power stays outside, as everywhere
+            model.cost.set_value(model.day_sek.expr)
+            add_risk(model, self.risk, *self.cost_range_sek)
+            model.cost.set_value(model.cost.expr + earned)
         return model
 
     def convex_terms(self, model: pyo.ConcreteModel) -> Sequence[ConvexTerm]:
@@ -121,7 +140,8 @@ class LocalEnergyCommunity(PyomoSubproblem):
         """Every device's series by name: p, q and heat are what the device gives, import is what the community draws.
 
         For reactive power and the exchange the initial schedule stands beside the final one, as `..._initial_kvar`;
-        sin_phi = Q / S of every device with reactive power, 0 where it is at rest.
+        sin_phi = Q / S of every device with reactive power, 0 where it is at rest. day_sek, one figure: the cost (10),
+        its reactive power at c^Q.
         """
         if response.point is None:
             return {}
@@ -135,7 +155,7 @@ class LocalEnergyCommunity(PyomoSubproblem):
             if p is not None and q is not None:
                 apparent = np.hypot(p, q)
                 found[f"sin_phi_{name}"] = np.where(apparent > 1e-9, q / np.maximum(apparent, 1e-9), 0.0)
-        return found
+        return found | {"day_sek": self.value(response.point, "day_sek")}
 
     def _series(self, point: FloatArray) -> dict[str, FloatArray]:
         labels = list(dict.fromkeys(label for label, _ in self._built.model.series))
@@ -159,7 +179,7 @@ class LocalEnergyCommunity(PyomoSubproblem):
         if not response.status.has_point:
             return replace(response, message="; ".join([message.replace("'device.", "'"), *self._advice(response)]))
         first = self.initial
-        told = [response.report, first.offer]
+        told = [response.report, first.offer[: self.data.n]]
         if self.tells_first_import:
             told.append(self.value(first.point, "report"))
         return replace(response, message=message, report=np.concatenate(told))
@@ -204,3 +224,21 @@ def committed_change_kvar(injections: Iterable[tuple[FloatArray, FloatArray]]) -
     """
     given = list(injections)
     return np.max([low - high for low, high in given], axis=0), np.min([high - low for low, high in given], axis=0)
+
+
+def cost_range_sek(scenarios: Iterable[LecData]) -> tuple[float, float]:
+    """Least and greatest cost (10) of a community in any scenario: +-2 of what it costs to buy everything.
+
+    |lambda^e| + c^e for its load, lambda^h, the peak and the fixed charge for its heat, c^Q for its reactive load.
+    """
+    bought = [
+        data.dt_h
+        * (
+            (np.abs(data.spot_sek_per_kwh) + data.grid_tariff_sek_per_kwh) @ data.load_p_kw
+            + data.heat_price_sek_per_kwh @ data.heat_load_kw
+            + data.reactive_price_sek_per_kvarh @ np.abs(data.load_q_kvar)
+        )
+        + len(set(data.days)) * (data.heat_peak_sek_per_kw_day * data.heat_load_kw.max() + data.heat_fixed_sek_per_day)
+        for data in scenarios
+    ]
+    return -2.0 * max(bought), 2.0 * max(bought)

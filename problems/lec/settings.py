@@ -24,6 +24,7 @@ from decomp.messages import FloatArray
 from decomp.registry import NotFound, Registry
 from problems.lec.device import Device, Size
 from problems.lec.devices import known_devices
+from problems.risk import Risk
 
 _DEVICES = Registry("device", known_devices(), lambda c: "" if _is_device(c) else "it must subclass Device")
 
@@ -60,6 +61,7 @@ class _Community(BaseModel):
     import_max_kw, export_max_kw    active power at the PCC; None = no limit
     heat_import_max_kw              heat from the district; None = no limit
     heat_export_max_kw              heat the district takes back at the price it sells for
+    risk                            alpha, beta: (1 - beta) E[cost] + beta CVaR_alpha[cost], not only E[cost]
     device                          devices of one's own: kind = "module:Name" and their settings
     """
 
@@ -74,6 +76,7 @@ class _Community(BaseModel):
     export_max_kw: Size | None = None
     heat_import_max_kw: Size | None = None
     heat_export_max_kw: Size = 0.0
+    risk: Risk | None = None
     device: list[Annotated[Device, PlainValidator(_by_kind)]] = []
 
     @model_validator(mode="after")

@@ -1,0 +1,224 @@
+"""The market under uncertainty against the same case as one model, and what a run of it writes."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from small_market import case, market, solved
+
+from decomp.errors import CoordinatorError, InputError
+from decomp.messages import FloatArray, Key, Query, Signal
+from decomp.result_files import write
+from decomp.trace import Result
+from problems.market import ReactiveMarket
+from problems.monolithic import Reference, reference
+from problems.risk import tail_mean
+
+THREE = "scenarios.count=3"
+EXACT = "stop.gap.tolerance=1e-3"
+AVERSE = (THREE, *RISK, EXACT)
+    THREE,
+    "lec.LEC1.risk={alpha=0.5, beta=0.9}",
+    "lec.LEC2.risk={alpha=0.6, beta=0.5}",
+    "stop.gap.tolerance=1e-3",
+)
+HALF = (THREE, "dso.secure_share=0.5", EXACT)
+RUNS = {"neutral": (THREE, EXACT), "averse": AVERSE, "half": HALF}
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def pair(request: pytest.FixtureRequest) -> tuple[ReactiveMarket, Result, Reference]:
+    problem, result = solved(*RUNS[request.param])
+    assert result.final is not None
+    need = np.flatnonzero(result.final.request.active.reshape(4, 2).any(axis=1))
+    return problem, result, reference(problem, need=[int(t) for t in need])
+
+
+def test_the_decomposed_market_finds_the_optimum_of_the_one_model(
+    pair: tuple[ReactiveMarket, Result, Reference],
+) -> None:
+    _, result, best = pair
+    assert result.status == "certified_linearised", result.reason
+    assert result.certificate is not None
+    assert result.objective is not None
+    assert result.certificate.lower_bound is not None
+    stake = best.objective - best.neutral
+    assert stake > 1.0
+    assert -1e-4 * stake <= result.objective - best.objective <= 2e-3 * stake
+    assert result.certificate.lower_bound <= best.objective + 1e-4 * stake
+    assert result.certificate.neutral_bound == pytest.approx(best.neutral, abs=1e-3)
+
+
+def test_offers_are_the_same_in_all_scenarios_and_the_one_models(
+    pair: tuple[ReactiveMarket, Result, Reference],
+) -> None:
+    problem, result, best = pair
+    assert result.answers is not None
+    for unit in problem.data:
+        y = np.array([result.answers[Key(unit, s)].y[:4] for s in problem.scenarios.names])
+        assert np.ptp(y, axis=0).max() < 1e-6
+        assert y[0] == pytest.approx(best.dq_kvar[unit], abs=0.05 * (1 + np.abs(best.dq_kvar[unit]).max()))
+
+
+def test_every_secure_scenario_keeps_its_limits(pair: tuple[ReactiveMarket, Result, Reference]) -> None:
+    problem, result, _ = pair
+    assert result.answers is not None
+    secure = problem.coordinator.secure(result.answers.reports())
+    Z = result.layout.totals(result.layout.mean(result.answers.y))
+    v_pu = problem.coordinator.voltages(Z, result.answers.reports())
+    assert v_pu[:, secure].min() >= 0.95 - 1e-6
+    assert secure.all() == (problem.settings.dso.secure_share == 1.0)
+    if not secure.all():
+        assert v_pu[:, ~secure].min() < 0.95 - 1e-5
+
+
+def test_the_worst_scenario_is_left_out_and_its_cost_stays() -> None:
+    problem, result = solved(*HALF)
+    full, whole = solved(THREE, EXACT)
+    assert result.initial is not None
+    reports = result.initial.answers.reports()
+    secure = problem.coordinator.secure(reports)
+    v_pu = problem.coordinator.voltages(np.zeros(len(problem.coordinator.nodes)), reports)
+    worst = v_pu.min(axis=(0, 2))
+    assert (~secure).sum() == 1
+    assert worst[~secure].max() < worst[secure].min()
+    assert problem.scenarios.prob[~secure].sum() <= 0.5
+    assert result.objective is not None
+    assert whole.objective is not None
+    assert result.objective < whole.objective - 0.1  # it asks for less
+    Z = np.zeros(len(problem.coordinator.nodes))
+    assert problem.coordinator.evaluate(0, Z[:2] + 1.0, reports).cost == pytest.approx(
+        full.coordinator.evaluate(0, Z[:2] + 1.0, whole.initial.answers.reports()).cost  # type: ignore[union-attr]
+    )
+
+
+def test_the_choice_of_scenarios_does_not_move_with_the_schedules() -> None:
+    """Where active power is free the reports change from round to round; the initial schedules in them do not."""
+    problem, result = solved(*HALF)
+    assert result.initial is not None
+    reports = {key: report.copy() for key, report in result.initial.answers.reports().items()}
+    before = problem.coordinator.secure(reports).tolist()
+    for report in reports.values():
+        report[:4] += 500.0
+    assert problem.coordinator.secure(reports).tolist() == before
+    for report in reports.values():
+        report[8:] += np.linspace(-300.0, 300.0, 4)
+    with pytest.raises(CoordinatorError, match="reported 8 figures"):
+        problem.coordinator.secure({key: report[:8] for key, report in reports.items()})
+
+
+def test_a_left_out_scenario_has_no_limits_and_sheds_nothing() -> None:
+    problem, result = solved(*HALF)
+    assert result.initial is not None
+    dso, reports = problem.coordinator, result.initial.answers.reports()
+    out = ~dso.secure(reports)
+    zero = np.zeros(2)
+    at_rest = dso.evaluate(3, zero, reports)
+    assert at_rest.info["shed_kvar"][out].max() == 0.0
+    assert at_rest.info["shed_kvar"][~out].max() > 0.0
+    query = Query(dso.neutral[6:], zero, zero, want_bound=True, want_model=True)
+    asked, _ = dso.answer(3, query, reports, None)
+    assert asked.info["mu"][out].any() == np.False_
+    assert asked.info["v_pu"][out].min() < 0.95
+
+
+def costs(problem: ReactiveMarket, result: Result, unit: str) -> FloatArray:
+    return np.array([float(result.details[Key(unit, s)]["day_sek"][0]) for s in problem.scenarios.names])
+
+
+def test_an_averse_community_pays_for_its_tail() -> None:
+    """The objective is made of the days' costs as (1 - beta) E + beta CVaR."""
+    problem, result = solved(*AVERSE)
+    assert result.answers is not None
+    prob, total = problem.scenarios.prob, 0.0
+    for unit, lec in problem.settings.lec.items():
+        assert lec.risk is not None
+        day = costs(problem, result, unit)
+        dq = result.answers[Key(unit, problem.scenarios.names[0])].y[:4]
+        told = sum(p * result.answers[Key(unit, s)].cost for s, p in zip(problem.scenarios.names, prob, strict=True))
+        credit = float(problem.data[unit].reactive_price_sek_per_kvarh @ dq)
+        mean, tail = float(prob @ day), tail_mean(day, prob, lec.risk.alpha)
+        assert tail > mean + 1.0
+        assert told - credit == pytest.approx((1 - lec.risk.beta) * mean + lec.risk.beta * tail, abs=0.05)
+        total += told
+    assert result.objective == pytest.approx(total + result.request.cost)  # type: ignore[union-attr]
+
+
+def test_no_weight_on_the_tail_is_no_risk() -> None:
+    """Not one entry, variable or figure differs."""
+    neutral, plain = market(THREE, "lec.LEC1.risk={alpha=0.5, beta=0.0}"), market(THREE)
+    key = Key("LEC1", plain.scenarios.names[1])
+    assert neutral.couplings[0].entries == plain.couplings[0].entries
+    signal = Signal(price=np.array([0.1, 0.02, 0.02, 0.2]))
+    one, other = neutral.subproblem(key).solve(signal), plain.subproblem(key).solve(signal)
+    assert one.cost == other.cost
+    assert one.y.tolist() == other.y.tolist()
+
+
+def test_a_tail_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError) as caught:
+        case(THREE, "lec.LEC1.risk={alpha=1.0, beta=1.5}")
+    assert {(m.section, m.key) for m in caught.value.mistakes} == {
+        ("lec.LEC1.risk", "alpha"),
+        ("lec.LEC1.risk", "beta"),
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    problem, result = solved(*HALF)
+    path = tmp_path_factory.mktemp("run")
+    write(result, path, case=case(*HALF).tables, extra=problem.summary(result))
+    problem.write(result, path)
+    return path
+
+
+def test_the_files_tell_the_scenarios_apart(folder: Path) -> None:
+    problem = market(*HALF)
+    names = set(problem.scenarios.names)
+    for file in ("voltages.csv", "duals.csv", "schedule_LEC1.csv", "schedule_LEC2.csv", "scenarios.csv"):
+        assert set(pd.read_csv(folder / file).scenario) == names, file
+    drawn = pd.read_csv(folder / "scenarios.csv").drop_duplicates("scenario")
+    assert drawn.probability.tolist() == problem.scenarios.prob.tolist()
+    moments = pd.read_csv(folder / "scenario_moments.csv")
+    made = problem.scenarios.reduction
+    assert made is not None
+    assert moments[moments.series == "pv_pu"].std_after.tolist() == pytest.approx(made.after.std["pv"])
+    figures = {p.stem for p in (folder / "figures").glob("*.png")}
+    assert figures == {"scenarios", "voltages", "signals", "offers", "convergence"}
+
+
+def test_the_result_says_what_was_reduced_and_left_out(folder: Path) -> None:
+    told = json.loads((folder / "result.json").read_text())
+    problem = market(*HALF)
+    assert told["scenarios"]["count"] == 3
+    assert told["scenarios"]["reduction"]["from"] == 64
+    assert told["scenarios"]["reduction"]["probability_after"] == pytest.approx(1.0)
+    reduction = told["scenarios"]["reduction"]["pv_pu"]
+    assert 0 < reduction["deviation_after"] < reduction["deviation_before"]
+    (left,) = told["scenarios"]["left_out"]
+    prob = dict(zip(problem.scenarios.names, problem.scenarios.prob, strict=True))
+    assert told["scenarios"]["left_out_probability"] == pytest.approx(prob[left])
+
+
+def test_the_terminal_names_the_worst_scenario_and_the_spread() -> None:
+    problem, result = solved(*HALF)
+    stream = io.StringIO()
+    console = Console(file=stream, width=200)
+    for table in problem.tables(result):
+        console.print(table)
+    text = stream.getvalue()
+    assert result.initial is not None
+    secure = problem.coordinator.secure(result.initial.answers.reports())
+    (left,) = (s for s, kept in zip(problem.scenarios.names, secure, strict=True) if not kept)
+    assert f"Left out of the DSO's limits, probability {problem.scenarios.prob[~secure].sum():.4g}: {left}" in text
+    assert f"{left}*" in text
+    assert "3 scenarios of 64" in text
+    assert text.count("[") >= 4  # least and greatest of what the devices give
+    assert "Cost of the day" in text
