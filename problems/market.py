@@ -265,4 +265,3 @@ class ReactiveMarket(Problem):
         built = replace(built, entries=self.axis.names)
         risk = self.lecs[name].risk
         return built if risk is None else with_value_at_risk(built, risk)
-

@@ -22,12 +22,8 @@ from problems.risk import tail_mean
 
 THREE = "scenarios.count=3"
 EXACT = "stop.gap.tolerance=1e-3"
+RISK = ("lec.LEC1.risk={alpha=0.5, beta=0.9}", "lec.LEC2.risk={alpha=0.6, beta=0.5}")
 AVERSE = (THREE, *RISK, EXACT)
-    THREE,
-    "lec.LEC1.risk={alpha=0.5, beta=0.9}",
-    "lec.LEC2.risk={alpha=0.6, beta=0.5}",
-    "stop.gap.tolerance=1e-3",
-)
 HALF = (THREE, "dso.secure_share=0.5", EXACT)
 RUNS = {"neutral": (THREE, EXACT), "averse": AVERSE, "half": HALF}
 
