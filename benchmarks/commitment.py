@@ -19,6 +19,7 @@ from scipy import sparse
 from benchmarks.ladder import ROUNDING, Rows, linear_program
 from decomp.highs.program import Program
 from decomp.messages import FloatArray, Response, Signal, Status
+from decomp.pattern import pattern_of
 from decomp.subproblem import Subproblem
 
 
@@ -77,7 +78,8 @@ class Commitment(Subproblem):
         u, value = schedule(on, m.start, m.hold)
         y = np.where(u, y, 0.0)
         q = np.where(u[:, :, None], q, 0.0)
-        return Response(y.ravel(), self._cost(u, q), None if penalised else value)
+        bound = None if penalised else value
+        return Response(y.ravel(), self._cost(u, q), bound, pattern=pattern_of(u.ravel()))
 
     def evaluate(self, y: FloatArray) -> Response:
         m = self.machines
@@ -91,7 +93,7 @@ class Commitment(Subproblem):
             return self._impossible(y, "a machine can stand still or give between its least and its greatest output")
         if _shortest_stay(u) < m.hold:
             return self._impossible(y, f"a machine stays on for {m.hold} hours at least")
-        return Response(np.array(y), self._cost(u, q))
+        return Response(np.array(y), self._cost(u, q), pattern=pattern_of(u.ravel()))
 
     def _impossible(self, y: FloatArray, why: str) -> Response:
         return Response(np.array(y), np.inf, status=Status.INFEASIBLE, message=why)

@@ -16,6 +16,7 @@ from scipy import sparse
 from decomp.highs.program import Program
 from decomp.highs.tangents import Terms
 from decomp.messages import FloatArray, IntArray, Response, Signal, Status
+from decomp.pattern import CONVEX
 from decomp.subproblem import Subproblem
 
 ROUNDING = 1e-9  # relative: what a sum may miss a limit by and still be called equal to it
@@ -128,7 +129,7 @@ class Ladder(Subproblem):
         margin = g.side * (pull[e] - rho[e] * g.inner) - g.cost
         q, mu = g.sold(margin, (g.curvature + rho)[e])
         bound = None if rho.any() else self._bound(margin, mu)
-        return Response(g.total(q), g.price_of(q), bound, sensitivity=self._slope(q, mu))
+        return Response(g.total(q), g.price_of(q), bound, sensitivity=self._slope(q, mu), pattern=CONVEX)
 
     def evaluate(self, y: FloatArray) -> Response:
         g = self.rungs
@@ -138,7 +139,7 @@ class Ladder(Subproblem):
         if missed > ROUNDING * reach or g.weight[g.entry] @ q > g.budget * (1 + ROUNDING):
             text = f"its offers end {missed:.3g} short of what is asked, or its budget {g.budget:.6g} is exceeded"
             return Response(np.array(y), np.inf, status=Status.INFEASIBLE, message=text)
-        return Response(np.array(y), g.price_of(q))
+        return Response(np.array(y), g.price_of(q), pattern=CONVEX)
 
     def _bound(self, margin: FloatArray, mu: float) -> float:
         """Weak duality at mu: the rungs, each for itself, and the budget's worth."""

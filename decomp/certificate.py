@@ -27,7 +27,7 @@ from decomp.rules.base import Candidate, State
 from decomp.rules.master import split_price
 from decomp.trace import Round
 
-SETTLED = 1e-5  # a bound that should gain no more than this, relative to the cost, has settled
+SETTLED = 1e-3  # a bound that should gain no more than this, relative to the cost, has nearly settled
 WORTH = 1e-4  # relative gap below which no further point is looked for
 
 
@@ -106,6 +106,17 @@ class Sweep:
     needed: bytes
 
 
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What a search for decisions found, ybar (M,) or nothing, and what the bound was then expected to gain."""
+
+    ybar: FloatArray | None
+    expected: float
+
+
+Memory = tuple[tuple[bytes, Answers] | None, Sweep | None, Chosen | None]
+
+
 class Certifier:
     """Proves what can be proven of a round. Remembers the sweep at the neutral price, which rounds have in common."""
 
@@ -114,15 +125,16 @@ class Certifier:
         self.evaluates, self.exact, self.bounds = "evaluate" in abilities, "bound" in abilities, bounds
         self._neutral: tuple[bytes, Answers] | None = None
         self._best: Sweep | None = None
+        self._chosen: Chosen | None = None
 
     @property
-    def memory(self) -> tuple[tuple[bytes, Answers] | None, Sweep | None]:
+    def memory(self) -> Memory:
         """What is remembered between rounds, as a plain value."""
-        return self._neutral, self._best
+        return self._neutral, self._best, self._chosen
 
-    def take_up(self, memory: tuple[tuple[bytes, Answers] | None, Sweep | None]) -> None:
+    def take_up(self, memory: Memory) -> None:
         """Go on from what `memory` gave."""
-        self._neutral, self._best = memory
+        self._neutral, self._best, self._chosen = memory
 
     def certify(
         self,
@@ -240,20 +252,28 @@ class Certifier:
     def _more(self, point: Realised, average: Realised, candidate: Candidate | None, lower: float | None) -> Realised:
         """A point that takes more effort, where the bound has settled, a gap is left and averaged answers are dear.
 
-        Then the blocks' answers cannot be averaged: whole ones have to be chosen.
+        Then the blocks' answers cannot be averaged: what each decides has to be chosen. That is done anew where the
+        expected gain has fallen to a tenth since; what was found before stays a point.
         """
         if candidate is None or candidate.recover is None or candidate.expected is None or lower is None:
             return point
         if candidate.averaged is None or average.answers.expected_cost() <= candidate.averaged + WORTH * abs(lower):
             return point
-        settled = candidate.expected <= SETTLED * abs(point.cost)
+        settled = candidate.expected <= SETTLED * abs(lower)
         if not self.evaluates or not settled or point.cost - lower <= WORTH * abs(point.cost):
             return point
-        found = candidate.recover()
-        if found is None:
-            return point
-        answers = self.fleet.evaluate(point.answers.layout.to_blocks(found), keep=False)
-        return min(point, self._realise("request", answers), key=lambda p: p.cost)
+        known, found = self._chosen, None if self._chosen is None else self._chosen.ybar
+        points = [] if found is None else [self._chosen_point(found, point)]
+        if known is None or candidate.expected < 0.1 * known.expected:
+            new = candidate.recover()
+            if new is not None:
+                points.append(self._chosen_point(new, point))
+                found = new if found is None or points[1].cost < points[0].cost else found
+            self._chosen = Chosen(found, candidate.expected)
+        return min(point, *points, key=lambda p: p.cost) if points else point
+
+    def _chosen_point(self, ybar: FloatArray, like: Realised) -> Realised:
+        return self._realise("request", self.fleet.evaluate(like.answers.layout.to_blocks(ybar), keep=False))
 
     def _realise(self, name: str, answers: Answers) -> Realised:
         layout = answers.layout

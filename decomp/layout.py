@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from decomp.messages import BoolArray, Coupling, FloatArray, IntArray, Key, Response, Signal, Status
+from decomp.pattern import UNKNOWN
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +237,8 @@ class Answers(Mapping[Key, Response]):
 
     y (N,), cost (B,), bound (B,) nan where none, status (B,), revised (B,), solve_time (B,), report stacked by
     report_start, sensitivity (B,) list or None, stale (B,) True where a failed block's last good answer stands in,
-    late (B,) True where one to an earlier question does; None = nowhere.
+    late (B,) True where one to an earlier question does; None = nowhere,
+    pattern (B,) UNKNOWN where a block does not say, None = no block does.
     """
 
     layout: Layout
@@ -251,6 +253,7 @@ class Answers(Mapping[Key, Response]):
     signal_id: int = 0
     stale: BoolArray | None = None
     late: BoolArray | None = None
+    pattern: IntArray | None = None
 
     def stale_keys(self) -> tuple[Key, ...]:
         """The blocks whose last good answer stands in for a failed one."""
@@ -269,6 +272,7 @@ class Answers(Mapping[Key, Response]):
             status=Status(int(self.status[b])),
             report=self.report_of(b),
             sensitivity=None if self.sensitivity is None else self.sensitivity[b],
+            pattern=None if self.pattern is None or self.pattern[b] == UNKNOWN else int(self.pattern[b]),
             revised=bool(self.revised[b]),
             signal_id=self.signal_id,
             solve_time=float(self.solve_time[b]),

@@ -138,6 +138,8 @@ class Response:
     status       how the solve ended
     report       (m,) what the coordinator must know and nobody prices
     sensitivity  (n_u, n_u) dy/dprice, or None
+    pattern      number of the integer decisions of the point (`pattern_of`): answers with the same may be averaged;
+                 0 = the block has none, None = it does not say
     revised      the exact solve found better integer decisions than the block iterated with, and adopted them
     message      why there is no point, in words for the user
     point        the block's private solution; never leaves the rank, is given back to `Subproblem.detail`
@@ -149,6 +151,7 @@ class Response:
     status: Status = Status.OPTIMAL
     report: FloatArray = field(default_factory=lambda: np.zeros(0))
     sensitivity: FloatArray | None = None
+    pattern: int | None = None
     revised: bool = False
     message: str = ""
     point: FloatArray | None = None

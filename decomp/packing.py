@@ -8,8 +8,9 @@ import numpy as np
 
 from decomp.layout import Answers, Layout
 from decomp.messages import FloatArray, IntArray, Response, Status
+from decomp.pattern import UNKNOWN
 
-TAIL = 5  # cost, bound, status, revised, solve time
+TAIL = 6  # cost, bound, status, revised, solve time, pattern
 
 
 class Share:
@@ -56,6 +57,7 @@ class Parcel:
         self.y[share.start[i] : share.start[i + 1]] = response.y
         self.report[share.report_start[i] : share.report_start[i + 1]] = response.report
         tail[0, i] = response.cost
+        tail[5, i] = UNKNOWN if response.pattern is None else response.pattern
         if response.bound is not None:
             tail[1, i] = response.bound
         if self.slopes is not None and response.sensitivity is not None:
@@ -85,6 +87,7 @@ def unpack(layout: Layout, parcels: Sequence[Parcel], question: int) -> Answers:
         solve_time=tail[4],
         sensitivity=tuple(slopes) if any(p.slopes is not None for p in parcels) else None,
         signal_id=question,
+        pattern=np.where(np.isnan(tail[5]), UNKNOWN, tail[5]).astype(np.int64),
     )
 
 

@@ -17,11 +17,13 @@ from decomp.coordinators import Exchange
 from decomp.engine import Limits, run
 from decomp.errors import RefusedError
 from decomp.layout import Layout
-from decomp.messages import Key
+from decomp.messages import Key, Signal
+from decomp.pattern import CONVEX, UNKNOWN, pattern_of
 from decomp.rules import ADMM, Auto, Bundle, Damped, DantzigWolfe, Newton
 from decomp.rules.base import Setup
 from decomp.rules.master import Columns, solve_master
 from decomp.rules.near import worth_asking
+from decomp.rules.restricted import choose
 from decomp.stopping import Gap, RunStatus
 
 
@@ -85,6 +87,7 @@ def test_stiffness_without_end_is_dantzig_wolfe():
         np.arange(4),
         np.array([0.0, 2.0, 5.0]),
         np.array([0.0, 3.0, 20.0]),
+        np.zeros(3, np.int64),
         np.zeros(3, np.int64),
     )
     center = np.array([1.0])
@@ -215,3 +218,44 @@ def test_nothing_is_asked_near_the_request_where_no_scenarios_share_an_offer():
     shared = Layout.of([unit("u", (0,), (1.0,), ("0", "1"), [0.5, 0.5])], 1)
     assert worth_asking(replace(setup, layout=shared))
     assert not worth_asking(replace(setup, layout=shared, abilities=frozenset({"bound"})))
+
+
+def test_answers_with_the_same_decisions_are_averaged_and_others_are_not():
+    _, market, coupling = two_machines()
+    layout = Layout.of(coupling, 1)
+    price = np.array([1.8, 1.8])
+
+    def best(pattern):
+        columns = Columns(
+            block=np.array([0, 0, 0, 1]),
+            start=np.arange(5),
+            y=np.array([0.0, 2.0, 5.0, 0.0]),
+            cost=np.array([0.0, 6.0, 9.0, 0.0]),
+            idle=np.zeros(4, np.int64),
+            pattern=np.array(pattern),
+        )
+        return choose(layout, market.model, market.box, columns, price)
+
+    on, off = 2, 1
+    assert market.model.lo == pytest.approx([3.0])
+    assert best([off, on, on, off]) == pytest.approx([3.0, 0.0])  # 2/3 of 2 and 1/3 of 5
+    assert best([off, 3, on, off]) == pytest.approx([5.0, 0.0])  # another decision: one of the answers as it is
+    assert best([UNKNOWN] * 4) == pytest.approx([5.0, 0.0])
+    assert best([CONVEX] * 4) == pytest.approx([3.0, 0.0])
+
+
+def test_patterns_tell_decisions_apart_and_survive_the_way_to_the_root():
+    assert pattern_of(np.zeros(0)) == CONVEX
+    assert pattern_of(np.array([1.0, 0.0])) == pattern_of(np.array([1.0 - 1e-9, 1e-9]))
+    assert pattern_of(np.array([1.0, 0.0])) != pattern_of(np.array([0.0, 1.0]))
+    assert float(pattern_of(np.ones(3))) == pattern_of(np.ones(3)) < 2**53
+    market = Synthetic(Synthetic.Settings(synthetic={"class": "milp", "blocks": 2, "prices": 24, "seed": 0}))
+    result = certified((market.subproblem, market.coordinator, market.couplings), Bundle(), limit=1)
+    own = market.subproblem(result.layout.keys[0]).solve(Signal(np.zeros(24)))
+    assert result.final.answers.at(0).pattern == own.pattern > 0
+
+
+def test_a_point_near_the_optimum_is_found_for_fifty_machines():
+    market = Synthetic(Synthetic.Settings(synthetic={"class": "milp", "blocks": 50, "prices": 120, "seed": 0}))
+    result = certified((market.subproblem, market.coordinator, market.couplings), Bundle(speculative=2), 1e-4, limit=9)
+    assert result.objective <= 3675.465532 * 1.003  # the one model's optimum, proven to 5e-6

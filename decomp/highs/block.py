@@ -13,6 +13,7 @@ from decomp.highs.program import Program
 from decomp.highs.solving import Outcome, ProgramSolver, Question
 from decomp.highs.state import BlockSettings, Initial, WarmState
 from decomp.messages import BoolArray, FloatArray, IntArray, Response, Signal, Status
+from decomp.pattern import pattern_of
 from decomp.subproblem import Arrays
 
 
@@ -174,6 +175,7 @@ class CompiledBlock:
             bound=outcome.bound,
             status=outcome.status,
             report=told,
+            pattern=pattern_of(x[program.integer]),
             revised=revised,
             message=outcome.message,
             point=x,

@@ -18,7 +18,7 @@ from decomp.rules.restricted import choose
 from decomp.rules.with_model import ModelRule, ModelState
 
 FACTORS = (1.0, 4.0, 0.25, 16.0, 0.0625)  # on tau, of the trials of a round
-STIFF = 50.0  # on tau, of the master whose request is realised where answers are also asked near the request
+STIFF = 1000.0  # on tau, of the master whose request is realised where answers are also asked near the request
 CLOSE = 0.03  # predicted gain relative to the bound below which that master is solved
 
 
@@ -163,7 +163,7 @@ class Bundle(ModelRule):
             points[0].z - points[0].offered,
             expected=expected,
             averaged=float(np.sum(layout.prob[columns.block] * stiffest.alpha * columns.cost)),
-            recover=partial(choose, layout, model, setup.box, columns),
+            recover=partial(choose, layout, model, setup.box, columns, center),
         )
         return state, candidate
 

@@ -16,6 +16,7 @@ from scipy import sparse
 
 from decomp.layout import Answers, Layout
 from decomp.messages import FloatArray, IntArray, QuadraticModel
+from decomp.pattern import UNKNOWN
 from decomp.quadratic_program import solve
 
 UNUSED_ROUNDS = 12  # a column without weight for so long is dropped
@@ -23,19 +24,21 @@ UNUSED_ROUNDS = 12  # a column without weight for so long is dropped
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Answers of all blocks: block (K,) each belongs to, y stacked by `start` (K+1,), cost (K,), rounds unused (K,)."""
+    """Answers of all blocks: block (K,) each belongs to, y stacked by `start` (K+1,), cost (K,), rounds unused (K,),
+    pattern (K,) of its integer decisions."""
 
     block: IntArray
     start: IntArray
     y: FloatArray
     cost: FloatArray
     idle: IntArray
+    pattern: IntArray
 
     @classmethod
     def none(cls) -> Columns:
         """No answers yet."""
         nothing = np.zeros(0, np.int64)
-        return cls(nothing, np.zeros(1, np.int64), np.zeros(0), np.zeros(0), nothing)
+        return cls(nothing, np.zeros(1, np.int64), np.zeros(0), np.zeros(0), nothing, nothing)
 
     def plus(self, answers: Answers) -> Columns:
         """With one more answer of every block that differs from those it has given."""
@@ -50,16 +53,21 @@ class Columns:
             np.concatenate([self.y, *(_of(answers.y, layout, b) for b in new)]),
             np.append(self.cost, answers.cost[new]),
             np.append(self.idle, np.zeros(len(new), np.int64)),
+            np.append(self.pattern, np.full(len(new), UNKNOWN) if answers.pattern is None else answers.pattern[new]),
         )
 
     def used(self, alpha: FloatArray) -> Columns:
         """After a master: columns without weight grow older, those idle too long go."""
         idle = np.where(alpha > 1e-9, 0, self.idle + 1)
-        keep = np.flatnonzero(idle <= UNUSED_ROUNDS)
+        return replace(self, idle=idle).only(np.flatnonzero(idle <= UNUSED_ROUNDS))
+
+    def only(self, keep: IntArray) -> Columns:
+        """These of the columns."""
         sizes = np.diff(self.start)
         at = np.concatenate([np.arange(self.start[k], self.start[k + 1]) for k in keep] or [np.zeros(0, np.int64)])
         start = np.concatenate([[0], np.cumsum(sizes[keep])]).astype(np.int64)
-        return replace(self, block=self.block[keep], start=start, y=self.y[at], cost=self.cost[keep], idle=idle[keep])
+        per_column = {name: getattr(self, name)[keep] for name in ("block", "cost", "idle", "pattern")}
+        return replace(self, start=start, y=self.y[at], **per_column)
 
     def matrix(self, layout: Layout) -> sparse.csc_matrix:
         """(N, K): y of each column in the stacked rows of its block."""
