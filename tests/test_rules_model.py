@@ -258,4 +258,4 @@ def test_patterns_tell_decisions_apart_and_survive_the_way_to_the_root():
 def test_a_point_near_the_optimum_is_found_for_fifty_machines():
     market = Synthetic(Synthetic.Settings(synthetic={"class": "milp", "blocks": 50, "prices": 120, "seed": 0}))
     result = certified((market.subproblem, market.coordinator, market.couplings), Bundle(speculative=2), 1e-4, limit=9)
-    assert result.objective <= 3675.465532 * 1.003  # the one model's optimum, proven to 5e-6
+    assert result.certificate.upper_bound <= 3675.465532 * 1.003  # the one model's optimum, proven to 5e-6
