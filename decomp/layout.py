@@ -36,6 +36,7 @@ class Layout:
     tree_node    (M,) tree node of each unit entry, -1 = all scenarios of the unit agree
     share        (M,) probability of the tree node: sum of pi over the blocks that agree
     sharers      (M,) number of blocks that agree
+    part         (N,) pi / share: weight of each stacked entry in the mean of those that agree
     scale        (M,) reference price of unit entries without a node, nan = not known
     """
 
@@ -54,6 +55,7 @@ class Layout:
     tree_node: IntArray
     share: FloatArray
     sharers: IntArray
+    part: FloatArray
     scale: FloatArray
 
     @classmethod
@@ -73,23 +75,27 @@ class Layout:
             return _joined([np.asarray(of(c), float)[p.declared] for c, p in zip(units, parted, strict=True)], float)
 
         node = entries(lambda c: c.node).astype(np.int64)
+        prob = np.array([units[i].prob[key] for key, i in keyed])
+        entry = _joined([(first[i] + p.entry).ravel() for i, p in enumerate(parted)], np.int64)
+        share = _joined([p.share for p in parted], float)
         sizes = [len(units[i].entries) for _, i in keyed]
         return cls(
             couplings=units,
             keys=tuple(key for key, _ in keyed),
-            prob=np.array([units[i].prob[key] for key, i in keyed]),
+            prob=prob,
             start=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
             report_start=np.concatenate([[0], np.cumsum([len(units[i].report) for _, i in keyed])]).astype(np.int64),
             block=np.repeat(np.arange(len(keyed)), sizes),
-            entry=_joined([(first[i] + p.entry).ravel() for i, p in enumerate(parted)], np.int64),
+            entry=entry,
             node=node,
             weight=entries(lambda c: c.weight),
             count=np.bincount(node[node >= 0], minlength=n_nodes).astype(float),
             first=first,
             declared=_joined([before[i] + p.declared for i, p in enumerate(parted)], np.int64),
             tree_node=_joined([p.tree_node for p in parted], np.int64),
-            share=_joined([p.share for p in parted], float),
+            share=share,
             sharers=_joined([p.sharers for p in parted], np.int64),
+            part=np.repeat(prob, sizes) / share[entry],
             scale=entries(lambda c: np.full(len(c.entries), np.nan) if c.scale is None else c.scale),
         )
 
@@ -106,7 +112,7 @@ class Layout:
 
     def mean(self, y: FloatArray) -> FloatArray:
         """ybar_u = sum_s pi_s y_us / share_u over the scenarios s that agree; (N,) -> (M,)."""
-        return _sum(self.entry, self.pi / self.share[self.entry] * y, len(self.node))
+        return _sum(self.entry, self.part * y, len(self.node))
 
     def spread(self, y: FloatArray) -> tuple[float, str]:
         """Largest |ybar_u - y_us| and the name of that unit entry, "" where all scenarios agree; y (N,)."""

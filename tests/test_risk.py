@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyomo.environ as pyo
 import pytest
@@ -214,6 +216,17 @@ def test_averse_farmer_reaches_his_extensive_form(rule, risk, prob):
     assert y[0, :3] == pytest.approx(acres, abs=1.0)
     costs = [Farmer(name).evaluate(y[0, :3]).cost for name in YIELD]
     assert result.objective == pytest.approx(risk.of(costs, prob), rel=2e-5)  # v is the value-at-risk of these costs
+
+
+@pytest.mark.parametrize("rule", [ProgressiveHedging(adapt="fixed", anderson=0), Bundle()], ids=["ph", "bundle"])
+def test_the_entrys_own_scale_saves_rounds(rule):
+    risk = Risk(alpha=0.7, beta=0.5)
+    known = averse_farmer(risk, UNEQUAL, rule)
+    _, (coupling,) = farmer(UNEQUAL)
+    blind = replace(with_value_at_risk(coupling, risk), scale=None)
+    estimated = solve(lambda key: AverseFarmer(key.scenario, risk), [blind], rule, limit=len(known.rows) + 4)
+    assert known.status == RunStatus.CERTIFIED
+    assert estimated.status == RunStatus.ITERATION_LIMIT  # not even four rounds later
 
 
 def test_without_weight_on_the_tail_the_farmer_is_neutral():
