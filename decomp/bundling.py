@@ -31,21 +31,21 @@ class Bundling:
                with fewer scenarios than the largest one is filled up with nan
     before     the couplings of the scenarios, by unit
     kept       unit -> numbers of the entries that the bundles still have to agree on
+    largest    unit -> most scenarios in one of its bundles
     """
 
     couplings: tuple[Coupling, ...]
     members: Mapping[Key, tuple[Key, ...]]
     before: Mapping[str, Coupling]
     kept: Mapping[str, IntArray]
+    largest: Mapping[str, int]
 
     def block(self, key: Key, make: Make) -> PyomoSubproblem:
         """The block of a bundle, its scenarios built by `make`."""
-        scenarios = self.members[key]
-        if len(scenarios) == 1 and len(self.kept[key.unit]) == len(self.before[key.unit].entries):
+        scenarios, unit, largest = self.members[key], self.before[key.unit], self.largest[key.unit]
+        if largest == 1:
             return make(scenarios[0])
-        unit = self.before[key.unit]
         prob = np.array([unit.prob[s] for s in scenarios])
-        largest = max(len(m) for k, m in self.members.items() if k.unit == key.unit)
         return ScenarioBundle(
             {s.scenario: make(s) for s in scenarios},
             prob / prob.sum(),
@@ -70,7 +70,7 @@ class Bundling:
             for s in scenarios:
                 mine = f"{s.scenario}/"
                 own = {name.removeprefix(mine): x for name, x in given.items() if name.startswith(mine)}
-                found[s] = given if scenarios == (key,) else own
+                found[s] = own or given
         return found
 
 
@@ -86,15 +86,16 @@ def bundled(couplings: Iterable[Coupling], size: int) -> Bundling:
     before = {c.unit: c for c in couplings}
     members: dict[Key, tuple[Key, ...]] = {}
     kept: dict[str, IntArray] = {}
+    largest: dict[str, int] = {}
     after = []
     for c in before.values():
         groups = [(key,) for key in sorted(c.prob)] if size == 1 else _groups(c, size)
         own = {_name(group): group for group in groups}
         stay = _kept(c, groups)
         members |= own
-        kept[c.unit] = np.flatnonzero(stay)
+        kept[c.unit], largest[c.unit] = np.flatnonzero(stay), max(map(len, groups))
         after.append(c if all(len(group) == 1 for group in groups) else _coupling(c, own, kept[c.unit]))
-    return Bundling(tuple(after), members, before, kept)
+    return Bundling(tuple(after), members, before, kept, largest)
 
 
 def nodes_of(c: Coupling, keys: Sequence[Key]) -> IntArray:

@@ -109,8 +109,10 @@ class ScenarioBundle(PyomoSubproblem):
         found: dict[str, FloatArray] = {}
         if response.point is None:
             return found
-        for name, (member, y, point) in zip(self.members, self._apart(response), strict=True):
-            cost = float(member.value(point, "cost")[0]) - _origin(member)[1]
+        for name, (member, _, point) in zip(self.members, self._apart(response), strict=True):
+            origin, paid = _origin(member)
+            offer = member.value(point, "coupling")
+            y, cost = offer - (origin or np.zeros_like(offer)), float(member.value(point, "cost")[0]) - paid
             own = member.detail(Response(y, cost, status=Status.FEASIBLE, point=point, signal_id=response.signal_id))
             found |= {f"{name}/{series}": values for series, values in own.items()}
         return found

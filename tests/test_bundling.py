@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from farmer import YIELD, Farmer, farmer
-from inventory import Stock, extensive_form, stock
+from inventory import MOST, Stock, extensive_form, stock
 from lec_cases import settings, small
 
 from decomp.bundling import bundled
@@ -156,6 +156,23 @@ def test_a_smaller_bundle_fills_its_report():
     assert (len(found.members[large]), len(found.members[small])) == (3, 2)
     report = found.block(small, make).solve(Signal(np.zeros(1))).report
     assert np.isfinite(report).tolist() == [True, True, False]
+
+
+def test_a_bundle_of_one_beside_larger_ones_speaks_as_they_do():
+    class Told(Stock):
+        def detail(self, response):
+            return {"orders": response.y}
+
+    _, coupling = stock()
+    found = bundled(coupling, 2)  # the last of the three under "high" is alone
+    key = next(k for k, m in found.members.items() if len(m) == 1)
+    block = found.block(key, lambda one: Told(one.scenario))
+    answer = block.solve(Signal(np.zeros(2)))
+    assert np.isfinite(answer.report).tolist() == [True, False]
+    series = found.details({key: block.detail(answer)})
+    orders = series[found.members[key][0]]["orders"]
+    assert orders[:2] == pytest.approx(answer.y)
+    assert 0 <= orders[2] <= MOST  # settled within the bundle, told all the same
 
 
 NEED = np.array([False, True, True, False])
