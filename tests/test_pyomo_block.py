@@ -10,6 +10,7 @@ import pyomo.environ as pyo
 import pytest
 
 from decomp.errors import InputError
+from decomp.highs import quadratic as highs_quadratic
 from decomp.messages import Response, Signal, Status
 from decomp.pyomo_block import BlockSettings, ConvexTerm, PyomoSubproblem
 
@@ -146,6 +147,17 @@ def test_penalised_answer_has_its_closed_form_and_no_bound() -> None:
     assert answer.y == pytest.approx([(2 + 3 * 5) / 4], abs=1e-8)
     assert answer.bound is None
     assert answer.cost == pytest.approx(0.5 * (17 / 4) ** 2, abs=1e-7)
+
+
+def test_a_penalised_answer_is_found_where_rounding_keeps_the_tolerances_out_of_reach(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out_of_reach = dict.fromkeys(highs_quadratic.TOLERANCES, 1e-300) | {"max_iter": 100}
+    monkeypatch.setattr(highs_quadratic, "TOLERANCES", out_of_reach)
+    monkeypatch.setattr(highs_quadratic, "CLOSE", 0.0)
+    answer = Plain(quadratic(1.0)).solve(signal(2.0, target=[5.0], penalty=[3.0]))
+    assert answer.status is Status.OPTIMAL
+    assert answer.y == pytest.approx([(2 + 3 * 5) / 4], abs=1e-8)
 
 
 def test_penalty_of_zero_is_no_penalty() -> None:

@@ -20,11 +20,20 @@ TOLERANCES: Mapping[str, float] = {
     "eps_rel": 1e-12,
     "eps_duality_gap_abs": 1e-10,
     "eps_duality_gap_rel": 1e-12,
+    "max_iter": 100,
 }
 CLOSE = 1e-7  # residual at which an answer that missed the tolerances is still taken
-# Tried in turn: with the solver's own limits programs without room between their sides (integers held) stall or are
-# called infeasible.
-REGULARISED: tuple[Mapping[str, float], ...] = ({"reg_lower_limit": 1e-8}, {"reg_lower_limit": 1e-7})
+# Tried in turn. Where values span many decades (a value at risk of thousands beside kW) rounding keeps the tolerances
+# out of reach, and further iterations lead away again. With the solver's own limits programs without room between their
+# sides (integers held) stall or are called infeasible.
+LOOSER: Mapping[str, float] = {
+    "eps_abs": 1e-9,
+    "eps_rel": 1e-10,
+    "eps_duality_gap_abs": 1e-9,
+    "eps_duality_gap_rel": 1e-10,
+    "reg_finetune_lower_limit": 1e-13,
+}
+FURTHER: tuple[Mapping[str, float], ...] = (LOOSER, {"reg_lower_limit": 1e-8}, {"reg_lower_limit": 1e-7})
 STATUS_OF = {
     piqp.PIQP_SOLVED: Status.OPTIMAL,
     piqp.PIQP_PRIMAL_INFEASIBLE: Status.INFEASIBLE,
@@ -112,7 +121,7 @@ class Quadratic:
         )
         largest = max(1.0, float(np.abs(linear).max(initial=0.0)))
         first = status, result = _solved(data, {}, CLOSE * largest)
-        for more in REGULARISED:
+        for more in FURTHER:
             if status is not Status.OPTIMAL:
                 status, result = _solved(data, more, CLOSE * largest)
         if status is not Status.OPTIMAL:
