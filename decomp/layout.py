@@ -261,6 +261,10 @@ class Answers(Mapping[Key, Response]):
     late: BoolArray | None = None
     pattern: IntArray | None = None
 
+    def is_old(self, b: int) -> bool:
+        """Is the answer of block number b not one to this question: stale, or late?"""
+        return any(old is not None and bool(old[b]) for old in (self.stale, self.late))
+
     def stale_keys(self) -> tuple[Key, ...]:
         """The blocks whose last good answer stands in for a failed one."""
         return () if self.stale is None else tuple(self.layout.keys[int(b)] for b in np.flatnonzero(self.stale))

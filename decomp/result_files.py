@@ -144,7 +144,7 @@ def offer_rows(answers: Answers, shown: FloatArray, nodes: Sequence[str]) -> Ite
     coupling = {c.unit: c for c in layout.couplings}
     for b, key in enumerate(layout.keys):
         c, at = coupling[key.unit], slice(layout.start[b], layout.start[b + 1])
-        stale = int(any(old is not None and bool(old[b]) for old in (answers.stale, answers.late)))
+        stale = int(answers.is_old(b))
         for entry, row, p, q in zip(
             c.entries, c.node.tolist(), shown[at].tolist(), answers.y[at].tolist(), strict=True
         ):

@@ -124,6 +124,7 @@ def _schedule(market: ReactiveMarket, result: Result, b: int, key: Key) -> pd.Da
             "payment_sek": price * dq * dt_h,
             "cost_sek": cost,
             "spot_sek_per_kwh": spot,
+            "stale": int(result.answers.is_old(b)),  # the schedule of an earlier round stands in for a failed block
             **{name: values for name, values in details.items() if values.shape == dq.shape},
         }
     )
