@@ -222,7 +222,10 @@ class Certifier:
         if self._neutral is None or self._neutral[0] != active.tobytes():
             price = layout.to_blocks(layout.to_units(state.setup.neutral))
             signals = Signals(layout, price, active=active, exact=True)
-            self._neutral = (active.tobytes(), self.fleet.solve(signals, keep=False, aside=True))
+            answers = self.fleet.solve(signals, keep=False, aside=True)
+            if answers.stale is not None:
+                return answers  # without a bound, and to be asked again
+            self._neutral = (active.tobytes(), answers)
         return self._neutral[1]
 
     def _recover(self, said: Round, candidate: Candidate | None) -> tuple[Realised, Realised]:

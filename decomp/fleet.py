@@ -54,6 +54,7 @@ class Fleet:
         self._worker = Worker(ranks, layout, make, self._shares[ranks.rank])
         self.good: Answers | None = None  # on the root: the last kept answers, failed blocks with their last good one
         self.failures: dict[str, str] = {}  # on the root: why blocks failed that a good answer stands in for
+        self._told: set[str] = set()  # blocks whose first failure was told
         self.block_solves = 0
         self.solver_time_s = 0.0
         self._counted: tuple[Answers | None, int, float] = (None, 0, 0.0)
@@ -120,8 +121,9 @@ class Fleet:
         good, layout = self.good, self.layout
         if self.on_failure == "stop" or good is None:
             raise BlockError(self.failures)
-        for name, why in self.failures.items():
-            log.warning("block %s is held at its last good answer: %s", name, why)
+        for name in sorted(set(self.failures) - self._told):
+            log.warning("block %s is held at its last good answer: %s", name, self.failures[name])
+        self._told |= set(self.failures)
         at = failed[layout.block]
         reported = np.repeat(failed, np.diff(layout.report_start))
         slopes = answers.sensitivity

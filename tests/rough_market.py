@@ -27,11 +27,14 @@ class MarketTable(BaseModel):
 
 
 class TroubleTable(BaseModel):
-    """What happens to a unit in rounds first..last; "grow": its warm state becomes large."""
+    """What goes wrong with a unit in rounds first..last.
+
+    "grow": its warm state becomes large; "unproven": only exact questions raise
+    """
 
     model_config = ConfigDict(extra="forbid")
     unit: str
-    kind: Literal["raise", "infeasible", "nan", "limit", "grow", "slow"]
+    kind: Literal["raise", "infeasible", "nan", "limit", "grow", "slow", "unproven"]
     first: int
     last: int
     seconds: float = 0.0
@@ -43,7 +46,7 @@ class Unit(Subproblem):
     def __init__(self, key: Key, trouble: TroubleTable | None) -> None:
         rng = np.random.default_rng([int(key.unit[1:]), int(key.scenario)])
         self.slope, self.intercept = rng.uniform(0.5, 3, 2), rng.normal(size=2)
-        self.trouble = trouble
+        self.trouble, self.round = trouble, 0
         self.y: np.ndarray | None = None
         self.ballast = np.zeros(0)
 
@@ -53,8 +56,9 @@ class Unit(Subproblem):
     def solve(self, signal):
         time.sleep(DELAY_S)
         t = self.trouble
-        if t is not None and t.first <= signal.id <= t.last:
-            if t.kind == "raise":
+        self.round = self.round if signal.exact else signal.id  # a certificate's questions belong to the last round
+        if t is not None and t.first <= self.round <= t.last:
+            if t.kind == "raise" or (t.kind == "unproven" and signal.exact):
                 raise ZeroDivisionError("a community without heat")
             if t.kind == "infeasible":
                 return Response(signal.price, np.nan, status=Status.INFEASIBLE, message="its fuse has blown")

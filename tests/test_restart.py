@@ -17,17 +17,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from closed_form import QuadraticBlock, exchange, two_lecs
 
 from decomp.block_states import packed, unpacked
 from decomp.checkpoint import CheckpointSettings, Keeper, find_checkpoint
 from decomp.config import load
-from decomp.engine import run
+from decomp.engine import Limits, run
 from decomp.errors import CheckpointError
+from decomp.messages import Key
 from decomp.plain_value import flatten, unflatten
 from decomp.ranks import Serial
 from decomp.result_files import GrowingFiles, write
-from decomp.rules import RULES
-from decomp.stopping import RunStatus
+from decomp.rules import ADMM, RULES
+from decomp.steps import Step, constant
+from decomp.stopping import Residual, RunStatus
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -162,6 +165,42 @@ def test_a_run_at_its_last_round_goes_on_when_it_is_allowed_more(command, rough,
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
+def test_a_round_cut_short_leaves_no_trace():
+    blocks, market, coupling = exchange()
+    solved = []
+
+    class Counted(QuadraticBlock):
+        def solve(self, signal):
+            solved.append(signal.id)
+            return super().solve(signal)
+
+    blocks[Key("a")] = Counted(1.0)
+    result = run(
+        blocks, market, ADMM(0.1), coupling=coupling, stop=[Residual(1e-9, 1e-9)], limits=Limits(50),
+        interrupted=lambda: len(solved) == 4,
+    )  # fmt: skip
+    assert solved == [0, 1, 2, 3]  # the other block was not asked any more
+    assert (result.status, len(result.rows), result.block_solves) == ("interrupted", 3, 6)
+    for key in blocks:
+        assert result.details[key]["y"] == result.answers[key].y
+
+
+def test_a_run_in_circles_is_seen_by_the_run_that_takes_it_up(tmp_path):
+    def circle(rounds, resume=None):
+        blocks, network, coupling = two_lecs()
+        return run(
+            blocks, network, RULES["dual_ascent"](Step(constant, {"a": 15.0})), coupling=coupling, stop=[],
+            limits=Limits(rounds), keeper=Keeper(tmp_path, CheckpointSettings(every_rounds=5), {}), resume=resume,
+        )  # fmt: skip
+
+    whole = circle(100)
+    assert "repeat every 2 rounds" in whole.reason
+    assert 2 < len(whole.rows) < 20
+    circle(len(whole.rows) - 2)
+    again = circle(100, find_checkpoint(tmp_path, {}))
+    assert (again.reason, len(again.rows)) == (whole.reason, len(whole.rows))
+
+
 def campus_run(rule: str, folder: Path, rounds: int, resume: Path | None = None) -> dict:
     texts = [f"run.max_rounds={rounds}", "stop={}", "certificate.every=2", *RULE_TABLES.get(rule, ())]
     case = load(CAMPUS, texts, rule)
@@ -231,15 +270,31 @@ def test_a_failing_block_is_held_and_marked_until_it_answers_again(command, roug
 
 
 def test_a_block_that_never_recovers_fails_the_run_and_is_stale_in_the_files(command, rough, tmp_path):
-    more = ("run.on_failure='hold'", "run.max_rounds=30")
-    assert command(rough, "--out", tmp_path, *trouble("raise", 999, *more)) == 1
+    texts = (
+        "trouble={unit='u2', kind='raise', first=3, last=999}", "run.on_failure='hold'",
+        "run.max_rounds=60",  # enough for the others to come to terms with the held one: that is no success
+    )  # fmt: skip
+    assert command(rough, "--out", tmp_path, *(a for text in texts for a in ("--set", text))) == 1
     told = summary(tmp_path)
     assert told["status"] == "failed"
-    assert "block u1/0 has not answered since round 3" in told["reason"]
+    assert "block u2/0 has not answered since round 3: ZeroDivisionError" in told["reason"]
     assert told["lower_bound"] is None
-    assert told["stale_blocks"] == ["u1/0", "u1/1", "u1/2"]
+    assert told["stale_blocks"] == ["u2/0"]
+    assert float(contents(tmp_path)["rows"][-1]["mismatch"]) < 1e-4
     with (tmp_path / "offers.csv").open(newline="") as file:
-        assert {row["unit"]: row["stale"] for row in csv.DictReader(file)} == {"u0": "0", "u1": "1", "u2": "0"}
+        assert {row["unit"]: row["stale"] for row in csv.DictReader(file)} == {"u0": "0", "u1": "0", "u2": "1"}
+
+
+def test_an_answer_that_a_held_block_did_not_give_proves_nothing(command, rough, tmp_path):
+    texts = ("trouble={unit='u1', kind='unproven', first=0, last=999}", "run.on_failure='hold'")
+    assert command(rough, "--out", tmp_path / "held", *(a for text in texts for a in ("--set", text))) == 0
+    told = summary(tmp_path / "held")
+    assert (told["status"], told["lower_bound"], told["gap"]) == ("residual", None, None)
+    assert not any(row["lower_bound"] for row in contents(tmp_path / "held")["rows"])
+    # one that recovers is proven of again, its share of the neutral bound included
+    texts = ("trouble={unit='u1', kind='unproven', first=0, last=5}", "run.on_failure='hold'")
+    assert command(rough, "--out", tmp_path / "back", *(a for text in texts for a in ("--set", text))) == 0
+    assert summary(tmp_path / "back")["gap_coordination"] is not None
 
 
 def test_a_failed_run_goes_on_with_its_block_held(command, rough, tmp_path):
