@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import hypot, sqrt
+from math import hypot, inf, sqrt
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,8 @@ class Disc:
         self.radius, self.centre = radius_mva, centre_mvar
 
     def q_max_mvar(self, p_mw: float) -> float:
-        """centre + sqrt(radius^2 - P^2): the upper arc. Raises ValueError where P is outside the disc."""
-        return self.centre + sqrt(self.radius**2 - p_mw**2)
+        """centre + sqrt(radius^2 - P^2), the upper arc; -inf where no Q allows P."""
+        return self.centre + sqrt(self.radius**2 - p_mw**2) if p_mw <= self.radius else -inf
 
     def holds(self, p_mw: float, q_mvar: tuple[float, float]) -> bool:
         """Every point with 0 <= P <= p_mw and Q in the interval q_mvar is inside."""

@@ -10,6 +10,7 @@ from problems.microgrid.input_settings import MARKETS as SERVICES
 from problems.scenarios.scenario_set import Moments
 from problems.time_series import TimeAxis
 
+WHOLE = "MG"  # what the microgrid as a whole is called among its units
 PRODUCTS = ("energy", *SERVICES, "reactive")
 UNIT_OF = {**dict.fromkeys(("energy", *SERVICES), "mw"), "reactive": "mvar"}
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from decomp.errors import TatonnementError
 from decomp.messages import FloatArray, Key, Signal, Status
 from problems.microgrid.bundle import ScenarioBundle
-from problems.microgrid.problem import Microgrid
+
+if TYPE_CHECKING:
+    from problems.microgrid.problem import Microgrid
 
 
 @dataclass(frozen=True, eq=False)

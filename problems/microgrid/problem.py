@@ -1,11 +1,12 @@
 """A microgrid's bids in coupled markets under uncertain weather: one block a scenario, nobody coordinates.
 
-One case file describes it: [time], [series], [prices], [scenarios], [market], [risk], [solver] and the units
-[mt.NAME], [solar.NAME], [wind.NAME], [storage.NAME], [demand_response.NAME]. Paper 2.
+One case file describes it: [time], [series], [prices], [scenarios], [market], [risk], [bidding], [solver]
+and the units [mt.NAME], [solar.NAME], [wind.NAME], [storage.NAME], [demand_response.NAME]. Paper 2.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +18,7 @@ from decomp.errors import InputError, Mistake
 from decomp.messages import Coupling, Key
 from decomp.problem import Problem
 from decomp.pyomo_block import PyomoSubproblem
-from problems.microgrid import figures, input_tables, results, tables
+from problems.microgrid import bidding, figures, input_tables, results, tables
 from problems.microgrid.block import (
     MicrogridScenario,
     bid_limits,
@@ -30,7 +31,7 @@ from problems.microgrid.block import (
 from problems.microgrid.bundle import ScenarioBundle, dealt
 from problems.microgrid.data import MicrogridData
 from problems.microgrid.inputs import inspect, read_inputs
-from problems.microgrid.settings import MicrogridSettings
+from problems.microgrid.settings import MicrogridSettings, RiskSettings
 from problems.risk import with_value_at_risk
 from problems.time_series import TimeAxis
 
@@ -61,7 +62,7 @@ class Microgrid(Problem):
         self.settings, self.folder = settings, folder
         self.axis = TimeAxis(settings.time)
         self.data = read_inputs(settings, self.axis, folder) if data is None else data
-        wrong = contract_mistakes(settings, self.data)
+        wrong = [*contract_mistakes(settings, self.data), *bidding.curve_mistakes(settings, self.axis)]
         if wrong:
             raise InputError(wrong)
         self.bid_limit = bid_limits(settings, self.data)
@@ -76,6 +77,23 @@ class Microgrid(Problem):
         scale = reference_prices(settings, self.data)
         coupling = Coupling(UNIT, names, own, np.full(len(names), -1), prob, scale=scale)
         self.couplings = (with_value_at_risk(coupling, risk),)
+
+    @classmethod
+    def from_file(cls, path: Path) -> Microgrid:
+        """The microgrid of a case file; the tables that say how it is solved are not read."""
+        with path.open("rb") as file:
+            found = tomllib.load(file)
+        known = {name: found[name] for name in MicrogridSettings.model_fields if name in found}
+        return cls(MicrogridSettings.model_validate(known), path.parent)
+
+    def with_data(self, data: MicrogridData) -> Microgrid:
+        """The same microgrid with other prices or weather."""
+        return Microgrid(self.settings, self.folder, data)
+
+    def with_weight(self, w: float) -> Microgrid:
+        """The same microgrid that weighs expected profit by w and CVaR by 1 - w."""
+        risk = RiskSettings(w=w, delta=self.settings.risk.delta)
+        return Microgrid(self.settings.model_copy(update={"risk": risk}), self.folder, self.data)
 
     @classmethod
     def inspect(cls, tables: Mapping[str, Any], folder: Path) -> Sequence[Mistake]:
@@ -102,6 +120,11 @@ class Microgrid(Problem):
             return written
         written += results.write(self, result.details, folder)
         written += tables.write(self._beside_the_paper(result), folder)
+        if self.settings.bidding.curves:
+            wanted = [(curve.unit, curve.hour) for curve in self.settings.bidding.curves]
+            found = bidding.bidding_curves(self, wanted, self.settings.bidding.prices)
+            found.to_csv(folder / "bidding_curves.csv", index=False, lineterminator="\n")
+            written.append(folder / "bidding_curves.csv")
         return [*written, *figures.draw(folder)]
 
     def tables(self, result: Result) -> Sequence[Any]:

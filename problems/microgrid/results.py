@@ -39,12 +39,9 @@ def by_scenario(microgrid: Microgrid, details: Details) -> dict[str, dict[str, F
     """The series of every scenario, whether it is a block of its own or part of a bundle, in the data's order."""
     found: dict[str, dict[str, FloatArray]] = {}
     for key, series in details.items():
-        if key.scenario in microgrid.data.names:
-            found[key.scenario] = dict(series)
-            continue
         for label, values in series.items():
-            scenario, _, rest = label.partition("/")
-            found.setdefault(scenario, {})[rest] = values
+            *scenario, unit, quantity = label.rsplit("/", 2)  # of a bundle: "<scenario>/<unit>/<quantity>"
+            found.setdefault(scenario[0] if scenario else key.scenario, {})[f"{unit}/{quantity}"] = values
     return {name: found[name] for name in microgrid.data.names if name in found}
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from decomp.pyomo_block import BlockSettings
 from problems.microgrid.calls import CallSettings
+from problems.microgrid.data import WHOLE
 from problems.microgrid.demand_response import DemandResponse
 from problems.microgrid.input_settings import PriceSettings, ScenarioSettings, SeriesSettings
 from problems.microgrid.micro_turbine import MicroTurbine
@@ -85,6 +86,26 @@ class RiskSettings(_Table):
     delta: Annotated[float, Field(gt=0, lt=1)]
 
 
+class Curve(_Table):
+    """One bidding curve: of a unit, or of the microgrid ("MG"), at an hour as the results name it."""
+
+    unit: str
+    hour: float = Field(gt=0, allow_inf_nan=False)
+
+
+class BiddingSettings(_Table):
+    """Table [bidding]: bidding curves after the run, and the energy prices in $/MWh to ask. Paper 2, Figs. 22-23."""
+
+    curves: tuple[Curve, ...] = ()
+    prices: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = ()
+
+    @model_validator(mode="after")
+    def _prices_are_given(self) -> Self:
+        if self.curves and len(set(self.prices)) < 2:
+            raise ValueError("a bidding curve needs at least two different prices")
+        return self
+
+
 class SolverSettings(_Table):
     """Table [solver]: how one scenario's problem is solved.
 
@@ -116,7 +137,7 @@ class UnitTables(_Table):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two units are called {', '.join(twice)}; give each a name of its own")
-        if "MG" in names:
+        if WHOLE in names:
             raise ValueError("a unit cannot be called MG: the microgrid as a whole is called so")
         return self
 
@@ -140,4 +161,5 @@ class MicrogridSettings(UnitTables):
     scenarios: ScenarioSettings
     market: MarketSettings
     risk: RiskSettings
+    bidding: BiddingSettings = BiddingSettings()
     solver: SolverSettings = SolverSettings()

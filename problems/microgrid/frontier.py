@@ -1,0 +1,64 @@
+"""What safety costs: expected profit against CVaR over the weight w. Paper 2, eq. (35).
+
+python -m problems.microgrid.frontier CASE.toml --out DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from decomp.errors import TatonnementError
+from decomp.messages import Signal, Status
+from problems.microgrid.extensive import extensive_form
+from problems.microgrid.problem import Microgrid
+from problems.microgrid.results import profit_table, tail
+
+WEIGHTS = (1.0, 0.9, 0.75, 0.5, 0.25, 0.1, 0.0)
+
+
+def risk_frontier(microgrid: Microgrid, weights: Sequence[float] = WEIGHTS) -> pd.DataFrame:
+    """Columns w, expected_profit_usd, cvar_usd, value_at_risk_usd, bought_back_usd: one row for each w.
+
+    All scenarios are solved as one model, each from the state of the w before. At w = 1 the tail does not count, and at
+    w = 0 nothing else does: other bids may then have the same CVaR and a higher expectation.
+    """
+    rows, state, delta = [], None, microgrid.settings.risk.delta
+    for w in weights:
+        other = microgrid.with_weight(w)
+        form = extensive_form(other)
+        if state is not None and w < 1.0:
+            form.load(state)
+        response = form.solve(Signal(np.zeros(form.n)))
+        if response.status is not Status.OPTIMAL:
+            raise TatonnementError(f"no bids for w = {w:g}: {response.status.name} {response.message}")
+        state = form.save() if w < 1.0 else None
+        table = profit_table(other, {next(iter(other.couplings[0].prob)): form.detail(response)})
+        profit, prob = table["profit_usd"].to_numpy(float), table["probability"].to_numpy(float)
+        var, cvar = tail(profit, prob, delta)
+        back = float(prob @ table["bought_back_usd"].to_numpy(float))
+        rows.append((w, float(prob @ profit), cvar, var, back))
+    names = ["w", "expected_profit_usd", "cvar_usd", "value_at_risk_usd", "bought_back_usd"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def main() -> None:
+    """Write risk_frontier.csv and show it."""
+    parser = argparse.ArgumentParser(description="Expected profit against CVaR over the weight w")
+    parser.add_argument("case", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--w", type=float, nargs="+", default=WEIGHTS)
+    given = parser.parse_args()
+    table = risk_frontier(Microgrid.from_file(given.case), given.w)
+    given.out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(given.out / "risk_frontier.csv", index=False, lineterminator="\n")
+    Console().print(table.round(2).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
