@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -82,10 +83,9 @@ class DSO(Coordinator):
     box              unit -> (lo, hi), each (T,) kvar: change of injection from any schedule to any other
     injection        block -> (lo, hi), each (T,) kvar: the least and greatest net injection at its PCC; with the
                      initial injection that it reports it narrows the box to what it can still do. None: not known
-    bundles          block -> the scenarios it stands for, in the order of its reports; None: every block for itself
     A block reports (2T,): net active import in kW of every step, then injected reactive power in kvar of its initial
-    schedule; with secure_share < 1 also (3T,) the initial schedule's net active import. A bundle reports that for each
-    of its scenarios, one after the other. Raises InputError with every mistake.
+    schedule; with secure_share < 1 also (3T,) the initial schedule's net active import. Raises InputError with every
+    mistake.
     """
 
     abilities = frozenset({"model"})
@@ -105,7 +105,6 @@ class DSO(Coordinator):
         reference_price: FloatArray,
         box: Mapping[str, tuple[FloatArray, FloatArray]],
         injection: Mapping[Key, tuple[FloatArray, FloatArray]] | None = None,
-        bundles: Mapping[Key, Sequence[Key]] | None = None,
     ) -> None:
         self.network, self.settings = network, settings
         margin = settings.margin_pu
@@ -153,8 +152,14 @@ class DSO(Coordinator):
         self.box = (lo.ravel(), hi.ravel())
         free = (np.full(steps, -np.inf), np.full(steps, np.inf))
         self._injection = np.array([[injection.get(key, free) for key in keys] for keys in self._keys])  # (S, U, 2, T)
-        self._place = places(self._keys, bundles)
+        self._place, self._bundled = places(self._keys, {}), False
         self._chosen: tuple[bytes, BoolArray] | None = None  # the last choice and what it was made from
+
+    def with_bundles(self, bundles: Mapping[Key, Sequence[Key]]) -> DSO:
+        """The same DSO where blocks are bundles: block -> its scenarios, whose reports come one after the other."""
+        same = copy(self)
+        same._place, same._bundled = places(self._keys, bundles), any(len(m) > 1 for m in bundles.values())
+        return same
 
     def parts(self) -> tuple[IntArray, ...]:
         count = len(self.pcc_bus)
@@ -305,7 +310,8 @@ class DSO(Coordinator):
         for s, row in enumerate(self._place):
             for u, (key, i, of) in enumerate(row):
                 report = reports.get(key)
-                if report is None or len(report) != of * width:
+                # a bundle with fewer scenarios than others fills its report up
+                if report is None or len(report) < of * width or (not self._bundled and len(report) != width):
                     got = "nothing" if report is None else f"{len(report)} figures"
                     need = f"{of * width}: net active import in kW, then injected kvar, of every step"
                     raise CoordinatorError(f"block {key} reported {got}; the DSO's load flow needs {need}")

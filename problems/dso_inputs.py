@@ -79,10 +79,10 @@ def scenarios_of(
 
 
 def places(
-    keys: Sequence[Sequence[Key]], bundles: Mapping[Key, Sequence[Key]] | None
+    keys: Sequence[Sequence[Key]], bundles: Mapping[Key, Sequence[Key]]
 ) -> tuple[tuple[tuple[Key, int, int], ...], ...]:
     """Where each unit's report of each scenario is: the block, which of its scenarios it is, and of how many."""
     at = {key: (key, 0, 1) for row in keys for key in row}
-    for block, members in (bundles or {}).items():
+    for block, members in bundles.items():
         at |= {member: (block, i, len(members)) for i, member in enumerate(members)}
     return tuple(tuple(at[key] for key in row) for row in keys)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 import numpy as np
 from pydantic import BaseModel
 
+from decomp.bundling import bundled
 from decomp.errors import InputError, Mistake
 from decomp.messages import Coupling, FloatArray, Key
 from decomp.problem import Problem
@@ -55,6 +56,7 @@ class ReactiveMarket(Problem):
     network  the feeder
     data     LecData by name of the community, with the series as given: the means where they are uncertain
     scenarios  what the series may be; one scenario, "0", without a table [scenarios]
+    bundling   which scenarios of a community are one block
     """
 
     Settings: ClassVar[type[BaseModel]] = MarketSettings
@@ -100,7 +102,10 @@ class ReactiveMarket(Problem):
             self.fleet = with_stress(self.fleet, settings.fleet.stress, self.network, self.lecs, self.data, at_mean)
             self.lecs |= self.fleet.lecs()
         self.coordinator = self._dso(loads, spot)
-        self.couplings = tuple(self._coupling(name) for name in self.data)
+        size = 1 if settings.scenarios is None else settings.scenarios.bundle
+        self.bundling = bundled([self._coupling(name) for name in self.data], size)
+        self.couplings = self.bundling.couplings
+        self.coordinator = self.coordinator.with_bundles(self.bundling.members)
 
     @classmethod
     def inspect(cls, tables: Mapping[str, Any], folder: Path) -> Sequence[Mistake]:
@@ -138,6 +143,10 @@ class ReactiveMarket(Problem):
         return cls(MarketSettings.model_validate(known), path.parent)
 
     def subproblem(self, key: Key) -> Subproblem:
+        return self.bundling.block(key, self.community)
+
+    def community(self, key: Key) -> LocalEnergyCommunity:
+        """One community in one scenario."""
         lec, options = self.lecs[key.unit], self.settings.solver.block()
         dso = self.settings.dso
         told = dso.secure_share < 1

@@ -66,11 +66,11 @@ def reference(
     """
     model = pyo.ConcreteModel("market")
     frozen = frozenset(need) if market.settings.dso.freeze_p else frozenset()
-    prob_of = {key: p for coupling in market.couplings for key, p in coupling.prob.items()}
+    prob_of = {key: p for coupling in market.bundling.before.values() for key, p in coupling.prob.items()}
     solved = blocks or {key: _community(market, key) for key in prob_of}
     inner = [_add_block(model, market, key, p, solved[key], frozen, integers) for key, p in prob_of.items()]
     _add_coupling(model, market, inner, dq_kvar or {})
-    secure = market.coordinator.secure({b.key: b.report for b in inner})
+    secure = market.coordinator.with_bundles({}).secure({b.key: b.report for b in inner})
     _add_network(model, market, inner, secure)
     dt, c_q, prob = market.axis.dt_h, market.coordinator.neutral_price, market.coordinator.prob
     steps = range(market.axis.settings.steps)
@@ -109,10 +109,7 @@ class _Block:
 
 
 def _community(market: ReactiveMarket, key: Key) -> LocalEnergyCommunity:
-    block = market.subproblem(key)
-    if not isinstance(block, LocalEnergyCommunity):
-        raise TatonnementError(f"{key} is a {type(block).__name__}; the one model is built of communities")
-    return block
+    return market.community(key)
 
 
 def _add_block(

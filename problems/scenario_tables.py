@@ -89,9 +89,9 @@ def day_costs(market: ReactiveMarket, result: Result) -> dict[str, dict[str, flo
 
     expected, deviation, least, greatest; cvar at its alpha where it has a table `risk`.
     """
-    found = {}
+    found, details = {}, market.bundling.details(result.details)
     for name, lec in market.lecs.items():
-        day = [result.details.get(Key(name, s), {}).get("day_sek") for s in market.scenarios.names]
+        day = [details[Key(name, s)].get("day_sek") for s in market.scenarios.names]
         costs, prob = np.concatenate([cost for cost in day if cost is not None] or [np.zeros(0)]), market.scenarios.prob
         if len(costs) < len(prob):
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,13 +89,17 @@ def schedule_tables(market: ReactiveMarket, result: Result) -> dict[str, pd.Data
     blocks: dict[str, list[pd.DataFrame]] = {}
     if result.final is None or result.answers is None:
         return {}
-    for b, key in enumerate(result.layout.keys):
-        if key in result.details:
-            blocks.setdefault(key.unit, []).append(_schedule(market, result, b, key))
+    details = market.bundling.details(result.details)
+    for b, block in enumerate(result.layout.keys):
+        for key in market.bundling.members[block]:
+            if details.get(key):
+                blocks.setdefault(key.unit, []).append(_schedule(market, result, b, key, details[key]))
     return {unit: pd.concat(parts, ignore_index=True) for unit, parts in blocks.items()}
 
 
-def _schedule(market: ReactiveMarket, result: Result, b: int, key: Key) -> pd.DataFrame:
+def _schedule(
+    market: ReactiveMarket, result: Result, b: int, key: Key, series: Mapping[str, FloatArray]
+) -> pd.DataFrame:
     assert result.final is not None
     assert result.answers is not None
     at = slice(result.layout.start[b], result.layout.start[b + 1])
@@ -103,7 +107,7 @@ def _schedule(market: ReactiveMarket, result: Result, b: int, key: Key) -> pd.Da
     # a risk-averse community has one entry more, its value at risk
     steps, node = market.axis.settings.steps, coupling.node[: market.axis.settings.steps]
     price, dq = _final_price(result)[at][:steps], result.answers.y[at][:steps]
-    details = {name: np.asarray(values, float) for name, values in result.details[key].items() if name != "day_sek"}
+    details = {name: np.asarray(values, float) for name, values in series.items() if name != "day_sek"}
     dt_h, spot = market.axis.dt_h, market.data_of(key).spot_sek_per_kwh
     cost = np.zeros(len(dq))
     for name in (n.removeprefix("sin_phi_") for n in details if n.startswith("sin_phi_")):

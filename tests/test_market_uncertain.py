@@ -16,9 +16,11 @@ from decomp.errors import CoordinatorError, InputError
 from decomp.messages import FloatArray, Key, Query, Signal
 from decomp.result_files import write
 from decomp.trace import Result
+from problems import scenario_tables
 from problems.market import ReactiveMarket
 from problems.monolithic import Reference, reference
 from problems.risk import tail_mean
+from problems.tables import schedule_tables
 
 THREE = "scenarios.count=3"
 EXACT = "stop.gap.tolerance=1e-3"
@@ -122,6 +124,39 @@ def test_a_left_out_scenario_has_no_limits_and_sheds_nothing() -> None:
     asked, _ = dso.answer(3, query, reports, None)
     assert asked.info["mu"][out].any() == np.False_
     assert asked.info["v_pu"][out].min() < 0.95
+
+
+@pytest.fixture(scope="module")
+def bundle() -> tuple[ReactiveMarket, Result]:
+    """Two scenarios in one block, the third alone."""
+    return solved(*HALF, "scenarios.bundle=2")
+
+
+def test_bundles_find_what_single_scenarios_find(bundle: tuple[ReactiveMarket, Result]) -> None:
+    problem, result = bundle
+    single, plain = solved(*HALF)
+    assert result.status == plain.status == "certified_linearised", (result.reason, plain.reason)
+    assert result.certificate is not None
+    assert plain.objective is not None
+    assert result.objective is not None
+    assert result.certificate.neutral_bound is not None
+    stake = plain.objective - result.certificate.neutral_bound
+    assert abs(result.objective - plain.objective) <= 1e-3 * stake
+    assert [key.scenario for key in result.layout.keys[:2]] == ["s10..s25", "s41"]
+    assert result.initial is not None
+    assert plain.initial is not None
+    secure = problem.coordinator.secure(result.initial.answers.reports())
+    assert secure.tolist() == single.coordinator.secure(plain.initial.answers.reports()).tolist()
+
+
+def test_the_schedules_of_bundled_scenarios_stand_side_by_side(bundle: tuple[ReactiveMarket, Result]) -> None:
+    problem, result = bundle
+    for unit, schedule in schedule_tables(problem, result).items():
+        assert schedule.scenario.unique().tolist() == list(problem.scenarios.names)
+        together = np.array([rows.dq_kvar for _, rows in schedule.groupby("scenario")])
+        assert np.ptp(together, axis=0).max() < 1e-6, unit
+        assert schedule.groupby("label").p_import_kw.nunique().max() == 3
+    assert scenario_tables.day_costs(problem, result)["LEC1"]["deviation"] > 1.0
 
 
 def costs(problem: ReactiveMarket, result: Result, unit: str) -> FloatArray:
