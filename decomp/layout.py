@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from decomp.messages import BoolArray, Coupling, FloatArray, IntArray, Key, Response, Signal, Status
 from decomp.pattern import UNKNOWN
+from decomp.unit_entries import joined, unit_entries
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,17 +67,17 @@ class Layout:
         if any(np.any(c.node >= n_nodes) or np.any(c.node < -1) for c in units):
             raise ValueError(f"a coupling names a node row outside 0..{n_nodes - 1}")
         keyed = [(key, i) for i, c in enumerate(units) for key in sorted(c.prob)]
-        parted = [_unit_entries(c) for c in units]
+        parted = [unit_entries(c) for c in units]
         first = np.concatenate([[0], np.cumsum([len(p.declared) for p in parted])]).astype(np.int64)
         before = np.concatenate([[0], np.cumsum([len(c.entries) for c in units])]).astype(np.int64)
 
         def entries(of: Callable[[Coupling], ArrayLike]) -> FloatArray:
-            return _joined([np.asarray(of(c), float)[p.declared] for c, p in zip(units, parted, strict=True)], float)
+            return joined([np.asarray(of(c), float)[p.declared] for c, p in zip(units, parted, strict=True)], float)
 
         node = entries(lambda c: c.node).astype(np.int64)
         prob = np.array([units[i].prob[key] for key, i in keyed])
-        entry = _joined([(first[i] + p.entry).ravel() for i, p in enumerate(parted)], np.int64)
-        share = _joined([p.share for p in parted], float)
+        entry = joined([(first[i] + p.entry).ravel() for i, p in enumerate(parted)], np.int64)
+        share = joined([p.share for p in parted], float)
         sizes = [len(units[i].entries) for _, i in keyed]
         return cls(
             couplings=units,
@@ -91,10 +91,10 @@ class Layout:
             weight=entries(lambda c: c.weight),
             count=np.bincount(node[node >= 0], minlength=n_nodes).astype(float),
             first=first,
-            declared=_joined([before[i] + p.declared for i, p in enumerate(parted)], np.int64),
-            tree_node=_joined([p.tree_node for p in parted], np.int64),
+            declared=joined([before[i] + p.declared for i, p in enumerate(parted)], np.int64),
+            tree_node=joined([p.tree_node for p in parted], np.int64),
             share=share,
-            sharers=_joined([p.sharers for p in parted], np.int64),
+            sharers=joined([p.sharers for p in parted], np.int64),
             part=np.repeat(prob, sizes) / share[entry],
             scale=entries(lambda c: np.full(len(c.entries), np.nan) if c.scale is None else c.scale),
         )
@@ -156,48 +156,6 @@ class Layout:
             raise IndexError(i)
         at = f"@{self.tree_node[i]}" if self.tree_node[i] >= 0 else ""
         return f"{self.couplings[u].unit} {self.names[i]}{at}"
-
-
-class _UnitEntries(NamedTuple):
-    """One unit: declared, tree_node, share, sharers (m,) of its unit entries; entry (S, n_u) where its blocks' lie."""
-
-    declared: IntArray
-    tree_node: IntArray
-    share: FloatArray
-    sharers: IntArray
-    entry: IntArray
-
-
-def _unit_entries(c: Coupling) -> _UnitEntries:
-    """What the blocks of a unit agree on: entry by entry, in each the tree nodes by number."""
-    n, keys = len(c.entries), sorted(c.prob)
-    if c.sharing is None:
-        every = np.arange(n)
-        alike = np.full(n, -1)
-        return _UnitEntries(every, alike, np.ones(n), np.full(n, len(keys)), np.tile(every, (len(keys), 1)))
-    prob = np.array([c.prob[key] for key in keys])
-    sharing = np.stack([np.asarray(c.sharing[key], np.int64) for key in keys])
-    entry = np.zeros(sharing.shape, np.int64)
-    declared: list[int] = []
-    tree_node: list[int] = []
-    share: list[FloatArray] = []
-    sharers: list[IntArray] = []
-    for i in range(n):
-        nodes, at = np.unique(sharing[:, i], return_inverse=True)
-        entry[:, i] = len(declared) + at
-        declared += [i] * len(nodes)
-        tree_node += nodes.tolist() if len(nodes) > 1 else [-1]
-        # those of all blocks sum to 1 but for rounding
-        share.append(np.asarray(np.bincount(at, prob), float) if len(nodes) > 1 else np.ones(1))
-        sharers.append(np.bincount(at))
-    whole = np.int64
-    return _UnitEntries(
-        np.array(declared, whole), np.array(tree_node, whole), _joined(share, float), _joined(sharers, whole), entry
-    )
-
-
-def _joined(parts: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:
-    return np.concatenate([np.asarray(p, dtype) for p in parts] or [np.zeros(0, dtype)])
 
 
 def _sum(index: IntArray, values: FloatArray, n: int) -> FloatArray:

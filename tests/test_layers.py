@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"errors", "registry"},
-    {"messages", "pattern", "layout", "settings", "plain_value", "identity"},
+    {"messages", "pattern", "unit_entries", "layout", "settings", "plain_value", "identity"},
     {
         "subproblem",
         "coordinator",
