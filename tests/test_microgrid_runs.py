@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from microgrid import microgrid, tables
 
+from benchmarks.microgrid import measure, page
 from decomp.certificate import CertificateSettings
 from decomp.config import from_tables
 from decomp.engine import Limits, run
@@ -297,3 +298,24 @@ def test_every_mistake_in_a_case_is_told_at_once(tmp_path):
     assert {("risk", "w"), ("risk", "delta"), ("market", "shortfall_factor"), ("storage.ESS", "eta_charge")} <= places
     assert "above p_max_mw" in str(found.value)
     assert "above spinning" in str(found.value)
+
+
+def as_toml(tables, path=""):
+    """The tables as a TOML file; tables within tables get a head each."""
+    plain = {k: v for k, v in tables.items() if not isinstance(v, dict)}
+    head = [f"[{path}]"] if path else []
+    lines = head + [f"{k} = {json.dumps(v)}" for k, v in plain.items()]
+    for k, v in tables.items():
+        if isinstance(v, dict):
+            lines.append(as_toml(v, f"{path}.{k}" if path else k))
+    return "\n".join(lines)
+
+
+def test_benchmark_compares_both_ways_on_one_page(tmp_path):
+    t = case(tmp_path)
+    (tmp_path / "case.toml").write_text(as_toml(t))
+    found = measure(tmp_path / "case.toml", [], 2, one_model=True)
+    assert found.status == "certified"
+    assert found.difference < 1.1e-4
+    row = page([found], "the command").splitlines()[-1]
+    assert row.startswith("| 2 | 1 | certified |")
