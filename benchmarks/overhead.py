@@ -48,18 +48,20 @@ def shares(blocks: int, rounds: int, ranks: Ranks) -> dict[str, Any] | None:
         result = run(
             fleet.make, Needs(need, data.reactive_price_sek_per_kvarh, data.dt_h),
             DualAscent(Step(inverse, {"a": 0.002})), coupling=fleet.couplings, stop=[],
-            limits=Limits(WARM_UP + rounds), ranks=ranks, callbacks=[note],
+            limits=Limits(WARM_UP + rounds + 1), ranks=ranks, callbacks=[note],
         )  # fmt: skip
     everyone = ranks.gather_objects(calls)
     if result is None or everyone is None:
         return None
-    begin, end = ends[WARM_UP - 1], ends[-1]
+    # the last round is told of after the final certificate
+    ends = ends[WARM_UP - 1 : -1]
+    begin, end = ends[0], ends[-1]
     inside = [[c for c in one if begin < c.ended <= end] for one in everyone]
     busy = [c[-1].ended_cpu - c[0].ended_cpu + c[0].cpu for c in inside if c]
     return {
         "blocks": blocks,
         "ranks": ranks.size,
-        "ms_per_round": 1e3 * float(np.median(np.diff(ends[WARM_UP - 1 :]))),
+        "ms_per_round": 1e3 * float(np.median(np.diff(ends))),
         "run_ms": 1e3 * float(np.median([c.wall for one in inside for c in one])),
         "outside_cpu": 1.0 - sum(c.cpu for one in inside for c in one) / sum(busy),
         "outside_clock": 1.0 - sum(c.wall for one in inside for c in one) / (ranks.size * (end - begin)),
