@@ -158,6 +158,13 @@ class Response:
     signal_id: int = 0
     solve_time: float = 0.0
 
+    def but(self, **changes: object) -> Response:
+        """The same answer with other values; quicker than `dataclasses.replace`."""
+        other = object.__new__(Response)
+        other.__dict__.update(self.__dict__)
+        other.__dict__.update(changes)
+        return other
+
 
 @dataclass(frozen=True, eq=False)
 class Query:

@@ -20,6 +20,7 @@ from decomp.highs.solving import ProgramSolver
 from decomp.highs.state import BlockSettings, Initial
 from decomp.highs.tangents import ConvexTerm
 from decomp.highs.template import Template, compile_template
+from decomp.highs.together import Asked, possible, ready, solve_together
 from decomp.messages import FloatArray, IntArray, Response, Signal, Status
 from decomp.subproblem import Arrays, Subproblem
 
@@ -58,6 +59,7 @@ class _Shared:
     template: Template
     frozen: Mapping[int, IntArray]
     solver: ProgramSolver
+    together: bool
 
 
 # lives as long as one of the blocks
@@ -154,6 +156,36 @@ class PyomoSubproblem(Subproblem):
         response, self._state = built.backend.solve(signal, self._warm(built))
         return self.finished(response)
 
+    @property
+    def company(self) -> Hashable | None:
+        try:
+            shared = self._built.shared
+        except Exception:  # it is told when the block is asked
+            return None
+        return None if shared is None or not shared.together else id(shared)
+
+    @classmethod
+    def solve_together(cls, blocks: Sequence[PyomoSubproblem], signals: Sequence[Signal]) -> list[Response]:
+        """All answers; blocks that have not been solved yet, and questions with a penalty, one by one."""
+        out: dict[int, Response] = {}
+        some: dict[int, Asked] = {}
+        for i, (block, signal) in enumerate(zip(blocks, signals, strict=True)):
+            backend, state = block._built.backend, block._state
+            assert isinstance(backend, CompiledBlock)
+            if signal.target is None and ready(backend.solver, state) and backend.fits(signal):
+                assert block._built.theta is not None
+                some[i] = backend.asked(signal, state, block._built.theta)
+        if some:
+            shared = blocks[0]._built.shared
+            assert shared is not None
+            found = solve_together(shared.template, shared.solver, list(some.values()))
+            for i, one in zip(some, found, strict=True):
+                if one is not None:
+                    out[i], blocks[i]._state = one
+        for i, (block, signal) in enumerate(zip(blocks, signals, strict=True)):
+            out[i] = block.finished(out[i]) if i in out else block.solve(signal)
+        return [out[i] for i in range(len(blocks))]
+
     def evaluate(self, y: FloatArray) -> Response:
         built = self._try(None)
         if isinstance(built, Response):
@@ -176,6 +208,9 @@ class PyomoSubproblem(Subproblem):
     def initial(self) -> Initial:
         """The schedule offers are measured from: raw offer (n_u,), point and cost. Raises ValueError without one."""
         built = self._built
+        held = getattr(self._state, "initial", None)
+        if held is not None:
+            return held  # type: ignore[no-any-return]
         initial, self._state, message = built.backend.initial(self._warm(built))
         if initial is None:
             raise ValueError(f"{type(self).__name__} has no initial schedule: {message or 'initial_price is None'}")
@@ -254,7 +289,9 @@ class PyomoSubproblem(Subproblem):
             first = dict(self.solver_options or {})
             later = first if self.later_options is None else dict(self.later_options)
             solver = ProgramSolver(template.program, self.settings, first, later)
-            _SHARED[key] = shared = _Shared(model, order, template, self._frozen(model, order), solver)
+            _SHARED[key] = shared = _Shared(
+                model, order, template, self._frozen(model, order), solver, possible(template, solver)
+            )
         template, theta = shared.template, shared.template.theta(self.parameters(shared.model), name)
         price = None if self.initial_price is None else np.asarray(self.initial_price, float)
         backend = CompiledBlock(

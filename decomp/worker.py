@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ log = logging.getLogger(__name__)
 SOLVE, EVALUATE = range(2)
 PENALISED, ACTIVE, EXACT, KEEP, ASIDE, SLOPES, CUT = (1 << i for i in range(7))  # flags of a question
 SKIPPED = -1  # status of a block that was not asked, because the run has been asked to stop
+MOST_TOGETHER = 32  # blocks asked at once: between two such groups a rank looks whether it was asked to stop
 Make = Callable[[Key], Subproblem]
 Troubles = dict[str, str]  # why blocks gave no answer, by name
 
@@ -71,12 +71,52 @@ class Worker:
         columns, at = question.reshape(self.columns(op, flags), -1), self.share.start.tolist()
         self.texts = {}
         parcel = Parcel(self.share, bool(flags & SLOPES))
+        done: dict[int, Response] = {}
         for i, b in enumerate(self._mine):
+            if i in done:
+                parcel.put(i, done[i])
+                continue
             if flags & CUT and self.ranks.asked():
                 parcel.tail[2, i] = SKIPPED
                 continue
-            parcel.put(i, self.answer(b, op, columns[:, at[i] : at[i + 1]], flags, number))
+            if op == SOLVE and not flags & PENALISED:
+                done = self._together(i, columns, flags, number)
+            response = done[i] if i in done else self.answer(b, op, columns[:, at[i] : at[i + 1]], flags, number)
+            parcel.put(i, response)
         return parcel.flat
+
+    def _together(self, first: int, columns: FloatArray, flags: int, number: int) -> dict[int, Response]:
+        """Answers of the block at place `first` and of those behind it that keep its company; {} = it has none."""
+        company, last = self._blocks[self._mine[first]].company, first + 1
+        if company is None:
+            return {}
+        most = min(first + MOST_TOGETHER, len(self._mine))
+        while last < most and self._blocks[self._mine[last]].company == company:
+            last += 1
+        mine, at = self._mine[first:last], self.share.start.tolist()
+        blocks = [self._blocks[b] for b in mine]
+        signals = [self._signal(columns[:, at[i] : at[i + 1]], flags, number) for i in range(first, last)]
+        marks, began = [block.mark() for block in blocks], time.perf_counter()
+        try:
+            found = type(blocks[0]).solve_together(blocks, signals)
+            texts = [self._trouble(b, r) for b, r in zip(mine, found, strict=True)]
+        except (Exception, SystemExit):  # asked alone, the block at fault says so itself
+            log.debug("blocks from %s", self.layout.keys[mine[0]], exc_info=True)
+            for block, mark in zip(blocks, marks, strict=True):
+                block.reset(mark)
+            return {}
+        each = (time.perf_counter() - began) / len(blocks)
+        done = {}
+        for i, (b, response, text) in enumerate(zip(mine, found, texts, strict=True)):
+            done[first + i] = response = response if response.solve_time else _timed(response, each)
+            self.texts.pop(str(self.layout.keys[b]), None)
+            if text:
+                self.texts[str(self.layout.keys[b])] = text
+            if flags & ASIDE:
+                blocks[i].reset(marks[i])
+            if flags & KEEP and response.status.has_point:
+                self._last[b] = response
+        return done
 
     def answer(self, b: int, op: int, columns: FloatArray, flags: int, number: int) -> Response:
         """One block's answer; kept for `detail` where the question says so."""
@@ -130,9 +170,7 @@ class Worker:
             if op == EVALUATE:
                 response = block.evaluate(columns[0])
             else:
-                target, penalty = (columns[1], columns[2]) if flags & PENALISED else (None, None)
-                active = columns[-1] > 0 if flags & ACTIVE else None
-                response = block.solve(Signal(columns[0], target, penalty, active, bool(flags & EXACT), question))
+                response = block.solve(self._signal(columns, flags, question))
             text = self._trouble(b, response)
         except (Exception, SystemExit) as error:
             log.debug("block %s", key, exc_info=True)
@@ -142,6 +180,11 @@ class Worker:
             self.texts[str(key)] = text
         spent = time.perf_counter() - began
         return response if response.solve_time else _timed(response, spent)
+
+    def _signal(self, columns: FloatArray, flags: int, question: int) -> Signal:
+        target, penalty = (columns[1], columns[2]) if flags & PENALISED else (None, None)
+        active = columns[-1] > 0 if flags & ACTIVE else None
+        return Signal(columns[0], target, penalty, active, bool(flags & EXACT), question)
 
     def _trouble(self, b: int, response: Response) -> str:
         if not response.status.has_point:
@@ -164,4 +207,4 @@ class Worker:
 
 
 def _timed(response: Response, seconds: float) -> Response:
-    return replace(response, solve_time=seconds)
+    return response.but(solve_time=seconds)

@@ -67,6 +67,29 @@ def test_shared_communities_answer_as_those_with_a_model_of_their_own(table: dic
             assert np.array_equal(shown[name], meant[name])
 
 
+@pytest.mark.parametrize("table", [LEC1, LEC2], ids=["LEC1", "LEC2"])
+def test_communities_asked_together_answer_to_the_bit_as_asked_one_by_one(table: dict[str, Any]) -> None:
+    own, data = campus(table)
+    other = own.model_copy()
+    days = [scenario(data, s) for s in range(5)]
+    together, alone = (
+        [LocalEnergyCommunity("LEC", lec, day, shared=True, freeze_p=True, settings=FAST) for day in days]
+        for lec in (own, other)
+    )
+    assert len({block.company for block in together}) == 1
+    assert together[0].company != alone[0].company
+    for signal in [*signals(data.n)[:3], signals(data.n)[0], *signals(data.n)[1:]]:
+        asked = [Signal(signal.price * (1 + 0.1 * i), signal.target, signal.penalty, signal.active) for i in range(5)]
+        some = LocalEnergyCommunity.solve_together(together[:2], asked[:2])
+        answers = [*some, *LocalEnergyCommunity.solve_together(together[2:], asked[2:])]
+        for block, question, answer in zip(alone, asked, answers, strict=True):
+            same = block.solve(question)
+            assert np.array_equal(same.y, answer.y)
+            assert np.array_equal(same.point, answer.point)
+            assert np.array_equal(same.report, answer.report)
+            assert (same.cost, same.bound, same.status) == (answer.cost, answer.bound, answer.status)
+
+
 def test_settled_tangents_are_off_by_no_more_than_is_said() -> None:
     own, data = campus(LEC1)
     block = LocalEnergyCommunity("LEC", own, data, shared=True, freeze_p=False, settings=FAST)

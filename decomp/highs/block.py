@@ -12,9 +12,12 @@ from decomp.highs.linear import Options
 from decomp.highs.program import Program
 from decomp.highs.solving import Outcome, ProgramSolver, Question
 from decomp.highs.state import BlockSettings, Initial, WarmState
+from decomp.highs.together import Asked
 from decomp.messages import BoolArray, FloatArray, IntArray, Response, Signal, Status
 from decomp.pattern import pattern_of
 from decomp.subproblem import Arrays
+
+_NOTHING = np.zeros(0, np.int64)
 
 
 class CompiledBlock:
@@ -84,7 +87,7 @@ class CompiledBlock:
     def solve(self, signal: Signal, state: WarmState) -> tuple[Response, WarmState]:
         """argmin f - <price, y> + 1/2 <penalty (y - target), y - target>; the bound where it is proven."""
         begin = time.perf_counter()
-        problem = self._wrong(signal)
+        problem = self.wrong(signal)
         if problem:
             return self._failed(Status.ERROR, problem, signal, begin), state
         ready = self.prepared(state)
@@ -129,7 +132,22 @@ class CompiledBlock:
 
     # -- from the signal to a question ---------------------------------------------------------------------------------
 
-    def _wrong(self, signal: Signal) -> str:
+    def asked(self, signal: Signal, state: WarmState, theta: FloatArray) -> Asked:
+        """The question as one of many that are answered together."""
+        if state.active is not signal.active:
+            state = state.after(active=signal.active)
+        return Asked(
+            theta, self.weight * signal.price, self._paid(state), state, self._kept(state, signal.active), signal.id
+        )
+
+    def fits(self, signal: Signal) -> bool:
+        """A finite price (and needs) of the right length: what `wrong` says in words, for most questions."""
+        active = signal.active
+        fit = signal.price.shape == self.weight.shape and (active is None or active.shape == self.weight.shape)
+        return fit and bool(np.isfinite(signal.price).all())
+
+    def wrong(self, signal: Signal) -> str:
+        """What cannot be asked; "" where all is well."""
         for name in ("price", "target", "penalty", "active"):
             value = getattr(signal, name)
             if value is None:
@@ -154,15 +172,19 @@ class CompiledBlock:
     def _question(self, program: Program, state: WarmState, price: FloatArray, active: BoolArray | None) -> Question:
         worth = self.weight * price
         constant = program.constant - self._paid(state)
-        constant -= float(worth @ (program.coupling_0 - self._origin(state)))
-        lb, ub = program.lb, program.ub
-        if active is not None and state.initial is not None and self.frozen:
-            keep = [columns for i, columns in self.frozen.items() if active[i]]
-            if keep:
-                held = np.concatenate(keep)
-                lb, ub = lb.copy(), ub.copy()
-                lb[held] = ub[held] = state.initial.point[held]
+        constant -= float(np.sum(worth * (program.coupling_0 - self._origin(state))))
+        lb, ub, held = program.lb, program.ub, self._kept(state, active)
+        if len(held) and state.initial is not None:
+            lb, ub = lb.copy(), ub.copy()
+            lb[held] = ub[held] = state.initial.point[held]
         return Question(program, program.cost - program.coupling_t @ worth, constant, lb, ub)
+
+    def _kept(self, state: WarmState, active: BoolArray | None) -> IntArray:
+        """Columns that keep their initial value while the active entries are."""
+        if active is None or state.initial is None or not self.frozen:
+            return _NOTHING
+        keep = [columns for i, columns in self.frozen.items() if active[i]]
+        return np.concatenate(keep) if keep else _NOTHING
 
     # -- from the outcome to an answer ---------------------------------------------------------------------------------
 

@@ -34,14 +34,10 @@ def dual_bound(
     if program.quad is not None:
         curve = program.quad @ x
         cost, constant = cost + curve, constant - 0.5 * float(x @ curve)
-    held = np.flatnonzero(row_dual)
-    side = np.where(row_dual[held] > 0, program.row_lo[held], program.row_hi[held])
-    if not np.all(np.isfinite(side)):
-        held, side = held[np.isfinite(side)], side[np.isfinite(side)]
-    used = np.zeros(len(row_dual))
-    used[held] = row_dual[held]
+    side = np.where(row_dual > 0, program.row_lo, program.row_hi)
+    used = np.where(np.isfinite(side), row_dual, 0.0)
     reduced = cost - program.A_t @ used
-    total = constant + float(side @ used[held])
+    total = constant + float(np.sum(np.multiply(side, used, out=np.zeros_like(used), where=used != 0)))
     if len(pool):
         some = np.flatnonzero(pool_dual > 0)
         reduced -= tangent_sums(program.terms, pool, pool_dual, some, len(cost))
@@ -50,12 +46,13 @@ def dual_bound(
     end[reduced == 0] = 0.0
     open_ended = np.isinf(end)
     if not open_ended.any():
-        bound = total + float(reduced @ end)
+        bound = total + float(np.sum(reduced * end))
         return bound if np.isfinite(bound) else None
     if np.any(np.abs(reduced[open_ended]) > RESIDUAL * np.maximum(1.0, np.abs(cost[open_ended]))):
         return None
-    reach = np.abs(reduced[open_ended]) @ np.maximum(1.0, np.abs(x[open_ended]))
-    bound = total + float(reduced[~open_ended] @ end[~open_ended]) - REACH * float(reach)
+    reach = np.sum(np.where(open_ended, np.abs(reduced), 0.0) * np.maximum(1.0, np.abs(x)))
+    near = np.where(open_ended, 0.0, reduced * np.where(open_ended, 0.0, end))
+    bound = total + float(np.sum(near)) - REACH * float(reach)
     return bound if np.isfinite(bound) else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -122,7 +122,8 @@ class WarmLinear:
     ) -> LinearAnswer:
         """min cost'x over the program's rows, the pool's tangents and lb <= x <= ub, from the given basis."""
         solver = self._ready(program, pool)
-        self._pass_numbers(solver, program, cost * self.scaled.column, lb * self.inverse, ub * self.inverse)
+        lo, hi = program.row_lo * self.scaled.row, program.row_hi * self.scaled.row
+        self.pass_numbers(cost * self.scaled.column, lb * self.inverse, ub * self.inverse, lo, hi)
         if basis is None:
             strategy = DUAL
         answer = self._run(solver, basis, strategy, options or {}, time_limit_s)
@@ -142,11 +143,7 @@ class WarmLinear:
         time_limit_s: float | None,
     ) -> LinearAnswer:
         solver.clearSolver()
-        if options != self.given:
-            # the first solve's options must not linger on this object: another one would not have them
-            solver.resetOptions()
-            set_options(solver, {**HISTORY_FREE, **options})
-            self.given = dict(options)
+        self._set_options(solver, options)
         if "simplex_strategy" not in options:
             solver.setOptionValue("simplex_strategy", strategy)
         if time_limit_s is not None:
@@ -167,6 +164,51 @@ class WarmLinear:
             dual[m:] * self.factor,
             Basis(solver.getBasis()),
         )
+
+    def _set_options(self, solver: highspy.Highs, options: Options) -> None:
+        if options != self.given:
+            # the first solve's options must not linger on this object: another one would not have them
+            solver.resetOptions()
+            set_options(solver, {**HISTORY_FREE, **options})
+            self.given = dict(options)
+
+    def prepare(self, program: Program, options: Options) -> None:
+        """Ready for `again`: the program's matrix, no tangents beside it, these options."""
+        self._set_options(self._ready(program, self.scaled.terms.no_tangents()), options)
+
+    def again(
+        self,
+        at: tuple[np.ndarray, np.ndarray, np.ndarray],
+        numbers: Sequence[FloatArray],
+        basis: Basis | None,
+        options: Options,
+        x: FloatArray,
+        dual: FloatArray,
+    ) -> Basis | None:
+        """Another program's numbers at these columns (cost; bounds) and rows, solved from its basis; all scaled.
+
+        Writes point and multipliers into x and dual; None where there is no optimum.
+        """
+        solver = self.solver
+        assert solver is not None
+        cost, bounds, rows = at
+        solver.changeColsCost(len(cost), cost, numbers[0])
+        if len(bounds):
+            solver.changeColsBounds(len(bounds), bounds, numbers[1], numbers[2])
+        if len(rows):
+            solver.changeRowsBounds(len(rows), rows, numbers[3], numbers[4])
+        solver.clearSolver()
+        if "simplex_strategy" not in options:
+            solver.setOptionValue("simplex_strategy", PRIMAL)
+        if basis is not None:
+            solver.setBasis(basis.held)
+        solver.run()
+        solution = solver.getSolution()
+        if solver.getModelStatus() != MODEL_STATUS.kOptimal or not solution.value_valid:
+            return None
+        _packer(len(x)).pack_into(x.data, 0, *solution.col_value)
+        _packer(len(dual)).pack_into(dual.data, 0, *solution.row_dual)
+        return Basis(solver.getBasis())
 
     def _ready(self, program: Program, pool: Pool) -> highspy.Highs:
         """A solver that holds the program's matrix and exactly the pool's tangents, in order."""
@@ -191,18 +233,16 @@ class WarmLinear:
         self.loaded = pool
         return self.solver
 
-    def _pass_numbers(
-        self, solver: highspy.Highs, program: Program, cost: FloatArray, lb: FloatArray, ub: FloatArray
-    ) -> None:
+    def pass_numbers(self, cost: FloatArray, lb: FloatArray, ub: FloatArray, lo: FloatArray, hi: FloatArray) -> None:
         """Costs, bounds and right-hand sides, in scaled units, as far as the solver does not hold them already."""
-        held = self.held
+        held, solver = self.held, self.solver
+        assert solver is not None
         at = _changed(cost, held[0])
         if len(at):
             solver.changeColsCost(len(at), at, cost[at])
         at = _changed(lb, held[1], ub, held[2])
         if len(at):
             solver.changeColsBounds(len(at), at, lb[at], ub[at])
-        lo, hi = program.row_lo * self.scaled.row, program.row_hi * self.scaled.row
         at = _changed(lo, held[3], hi, held[4])
         if len(at):
             solver.changeRowsBounds(len(at), at, lo[at], hi[at])

@@ -43,7 +43,7 @@ class Program:
     def objective(self, x: FloatArray) -> float:
         """1/2 x'Qx + cost'x + constant."""
         curved = 0.0 if self.quad is None else 0.5 * float(x @ (self.quad @ x))
-        return float(self.cost @ x) + curved + self.constant
+        return float(np.sum(self.cost * x)) + curved + self.constant
 
     def offer(self, x: FloatArray) -> FloatArray:
         """The coupling values of a point (n_u,)."""

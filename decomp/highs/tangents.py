@@ -181,11 +181,12 @@ class Terms:
         return at if self._all_decided else np.where(self.column >= 0, at, self.given)
 
     def values(self, arguments: FloatArray) -> FloatArray:
-        """f of every term (M,)."""
-        out = np.zeros(len(self))
+        """f of every term (.., M) at arguments (.., M, k); at more than one point only where terms are settled."""
+        out = np.zeros(arguments.shape[:-1])
         with np.errstate(all="ignore"):
             for function, _, k, rows in self._calls:
-                out[rows] = function(*arguments[rows, :k].T)
+                some = arguments[..., rows, :k]
+                out[..., rows] = function(*some.reshape(-1, k).T).reshape(some.shape[:-1])
         return out
 
     def lifted(self, x: FloatArray, values: FloatArray) -> FloatArray:

@@ -16,7 +16,7 @@ from decomp.highs.fixed import fixed_tangents, with_fixed_tangents
 from decomp.highs.program import Program
 from decomp.highs.symbolic import SymbolicReader
 from decomp.highs.tangents import ConvexTerm, Terms
-from decomp.messages import FloatArray
+from decomp.messages import FloatArray, IntArray
 
 PARTS = ("cost", "constant", "row_lo", "row_hi", "lb", "ub", "coupling_0", "report_0", "given", "A")
 
@@ -28,6 +28,15 @@ class Varying:
     part: str
     at: np.ndarray
     rows: slice
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Columns whose cost, columns whose bounds and rows whose sides differ between blocks."""
+
+    cost: np.ndarray
+    bounds: np.ndarray
+    rows: np.ndarray
 
 
 class Template:
@@ -69,6 +78,18 @@ class Template:
             else:
                 changes[v.part] = part
         return self.program.variant(**changes) if changes else self.program
+
+    def places(self, held: IntArray) -> Places:
+        """Where blocks differ from each other: in what follows the parameters or the price, and in `held` columns."""
+        at = {part: [v.at for v in self.varying if v.part == part] for part in PARTS}
+        priced = np.flatnonzero(np.diff(self.program.coupling_t.indptr))
+
+        def union(*parts: np.ndarray) -> np.ndarray:
+            return np.unique(np.concatenate([np.zeros(0, np.int64), *parts])).astype(np.int32)
+
+        return Places(
+            union(priced, *at["cost"]), union(held, *at["lb"], *at["ub"]), union(*at["row_lo"], *at["row_hi"])
+        )
 
     def theta(self, values: Mapping[str, Any], name: str) -> FloatArray:
         """The parameters' values (p,) from arrays or numbers by name; raises InputError with every one that is off."""

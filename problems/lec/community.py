@@ -17,7 +17,7 @@ import pyomo.environ as pyo
 
 from decomp.highs.tangents import ConvexTerm
 from decomp.messages import Coupling, FloatArray, IntArray, Key, Response, Status
-from decomp.pyomo_block import PyomoSubproblem
+from decomp.pyomo_block import Initial, PyomoSubproblem
 from problems.lec.balances import add_balances
 from problems.lec.data import LecData
 from problems.lec.device import Series
@@ -90,6 +90,7 @@ class LocalEnergyCommunity(PyomoSubproblem):
             self.initial_price = self.risk.extended(self.initial_price, np.nan)
             weight = self.risk.extended(weight, 1.0)
         self._convex: list[ConvexTerm] = []
+        self._first_import: tuple[Initial, FloatArray] | None = None
         if shared:
             self.template = (_Same(lec), name, freeze_p, tells_first_import, cost_range_sek, *able_steps(data))
         super().__init__(weight=weight, **options)
@@ -175,14 +176,18 @@ class LocalEnergyCommunity(PyomoSubproblem):
 
     def finished(self, response: Response) -> Response:
         """The response with the initial injection behind its report, and steps named by the clock in its message."""
-        message = re.sub(r"\[(\d+)\]", lambda found: f"[{self.data.labels[int(found[1])]}]", response.message)
+        message = response.message
+        if message:
+            message = re.sub(r"\[(\d+)\]", lambda found: f"[{self.data.labels[int(found[1])]}]", message)
         if not response.status.has_point:
             return replace(response, message="; ".join([message.replace("'device.", "'"), *self._advice(response)]))
         first = self.initial
         told = [response.report, first.offer[: self.data.n]]
         if self.tells_first_import:
-            told.append(self.value(first.point, "report"))
-        return replace(response, message=message, report=np.concatenate(told))
+            if self._first_import is None or self._first_import[0] is not first:
+                self._first_import = (first, self.value(first.point, "report"))
+            told.append(self._first_import[1])
+        return response.but(message=message, report=np.concatenate(told))
 
 
 def coupling(
