@@ -169,9 +169,13 @@ class ReactiveMarket(Problem):
         return self._lec_data(key.unit, **self.scenarios.of(self.scenarios.names.index(key.scenario)))
 
     def write(self, result: Result, folder: Path) -> Sequence[Path]:
-        """voltages.csv, duals.csv, schedule_<unit>.csv and figures/*.png, drawn from the files of the folder."""
+        """voltages.csv, duals.csv, schedule_<unit>.csv and figures/*.png, drawn from the files of the folder.
+
+        No figures of a run that was asked to stop: whoever asked will not wait for them.
+        """
         written = tables.write(self, result, folder)
-        return (*written, *figures.draw(folder)) if result.details else written
+        hurried = result.status in ("interrupted", "time_limit")
+        return (*written, *figures.draw(folder)) if result.details and not hurried else written
 
     def summary(self, result: Result) -> Mapping[str, Any]:
         """Extreme voltages of an AC power flow with the final P and Q before shedding; what is shed and what is short.

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import itertools
+import logging
+import runpy
 from pathlib import Path
 
 import pytest
 from test_mpi import mpiexec
-from test_mpi_restart import arguments, finished
+from test_mpi_restart import ROOT, arguments, finished
 from test_restart import contents, rough_case, summary
+
+from decomp.ranks import Serial
 
 pytestmark = [pytest.mark.mpi, pytest.mark.timeout(180)]
 
@@ -73,11 +77,17 @@ def test_no_answer_is_older_than_allowed(tmp_path, case):
     assert 2 <= max(same) <= 3
 
 
-def test_the_root_alone_and_rules_that_need_one_price_are_refused(tmp_path, case):
-    done = mpiexec(1, *arguments(case, tmp_path / "one", *ALL))
-    assert done.returncode == 2
-    assert "needs at least 2 ranks" in done.stderr
-    done = mpiexec(2, *arguments(case, tmp_path / "two", "--rule", "bundle", *SOME))
+def test_the_root_alone_is_refused(tmp_path, case, capsys, monkeypatch):
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    main = runpy.run_path(str(ROOT / "mpi_run.py"))["main"]
+    assert main(Serial(), arguments(case, tmp_path / "out", *ALL)[1:]) == 2
+    assert "needs at least 2 ranks" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_rules_that_need_answers_to_one_price_are_refused(tmp_path, case):
+    done = mpiexec(2, *arguments(case, tmp_path / "out", "--rule", "bundle", *SOME))
     assert done.returncode == 2
     assert "asynchronous.wait below 1" in done.stderr
-    assert not (tmp_path / "two").exists()
+    assert not (tmp_path / "out").exists()

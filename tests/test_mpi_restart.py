@@ -79,7 +79,8 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("ranks", [3, pytest.param(2, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 3, 5, BLOCKS + 2])
 def test_any_number_of_ranks_gives_the_same_files(tmp_path, case, whole, ranks):
     assert contents(finished(ranks, case, tmp_path)) == contents(whole)
 
@@ -88,7 +89,7 @@ def test_any_number_of_ranks_gives_the_same_files(tmp_path, case, whole, ranks):
     ("ranks", "victim", "then"),
     [
         (3, -1, 2),
-        (2, 0, BLOCKS + 2),
+        pytest.param(2, 0, BLOCKS + 2, marks=pytest.mark.slow),
         pytest.param(5, 2, 3, marks=pytest.mark.slow),
         pytest.param(BLOCKS + 2, -1, 1, marks=pytest.mark.slow),
         pytest.param(1, 0, 5, marks=pytest.mark.slow),
@@ -147,7 +148,8 @@ def test_a_time_limit_does_not_wait_for_a_long_round(tmp_path, case):
     assert told["iterations"] == 0  # a round of this takes six seconds
 
 
-@pytest.mark.parametrize("ranks", [3, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 3])
 def test_a_held_block_is_held_alike_on_any_number_of_ranks(tmp_path, case, ranks):
     more = trouble("infeasible", 6, "run.on_failure='hold'")
     alone = case.parent / "held"

@@ -544,6 +544,7 @@ def bytes_a_round(case_file: Path, folder: Path, first: int, rounds: int) -> flo
 
 
 def test_500_rounds_hold_a_row_and_the_prices_of_each_and_nothing_else(rough, tmp_path):
+    rough.write_text(CASE.replace("units = 3", "units = 1"))
     assert bytes_a_round(rough, tmp_path, 100, 500) < 3000
 
 
