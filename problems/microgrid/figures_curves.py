@@ -42,8 +42,9 @@ def risk_frontier(table: pd.DataFrame) -> Figure:
     for row in table.itertuples():
         at = (row.cvar_usd, row.expected_profit_usd)
         if all(np.max(np.abs(np.subtract(at, other)) / span) > 0.06 for other in shown):
-            axis.annotate(f"w = {row.w:g}", at, xytext=(4, 3), textcoords="offset points", fontsize=6)
+            label = axis.annotate(f"w = {row.w:g}", at, xytext=(4, 3), textcoords="offset points", fontsize=6)
+            label.set_in_layout(False)  # it stands inside the axes
             shown.append(at)
     axis.set(xlabel="CVaR of the profit ($)", ylabel="Expected profit ($)", title="Risk frontier")
-    axis.margins(x=0.15, y=0.12)
+    axis.margins(x=0.2, y=0.15)
     return figure
