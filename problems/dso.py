@@ -6,6 +6,12 @@
 
 Z_tb in kvar is what the communities at PCC b inject on top of their initial schedule, positive = injected = raises the
 voltage. The neutral price is c^Q; where voltages bind, price = c^Q + X'mu with X = d|V|/dQ and mu their multipliers.
+
+With products = ["p", "q"] Z also holds changes of active injection against the initial schedule in kW, positive =
+injected = raises the voltage (and relieves the lines). g values them at 0: what a kWh is worth its community pays and
+is paid by its own tariff, in f. So their neutral price is 0, at which the re-dispatch is the initial schedule, and
+where voltages bind their price is X'mu with X = d|V|/dP, per kWh on top of that tariff. Since every movement of P is
+then an entry with a price, the flow at Z is that of the initial schedules plus Z, and the dual bound needs no freeze_p.
 """
 
 from __future__ import annotations
@@ -15,10 +21,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from decomp.coordinator import Coordinator, Reports
 from decomp.errors import CoordinatorError, InputError
@@ -42,6 +48,7 @@ class DsoSettings(BaseModel):
                   need goes to the most sensitive PCC; that request is kept while the signals move. It is evaluated
                   again, and grows, when the offers meet it and a voltage is still outside its limits (asked anew
                   where growing does not keep them)
+    products      ["q"], or ["p", "q"]: what a community may change for the DSO, and at which nodes there are prices
     freeze_p      the net active power of hours with a need stays as first scheduled (the communities keep to it; the
                   flow here always uses the power that they report). Without it no bound is proven: active power moves
                   the voltages too, nobody prices it, and a bound at the reported power is none where it may change
@@ -60,6 +67,7 @@ class DsoSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     requirement: Literal["held", "resolved"]
+    products: tuple[Literal["p", "q"], ...] = ("q",)
     freeze_p: bool
     shed_cost_sek_per_kvarh: Positive
     voltage_slack_cost_sek_per_pu_h: Positive = 1e9
@@ -68,9 +76,30 @@ class DsoSettings(BaseModel):
     price_floor: Positive = 0.01
     secure_share: Annotated[float, Field(gt=0, le=1)] = 1.0
 
+    @model_validator(mode="after")
+    def _products_fit(self) -> Self:
+        wrong = []
+        if sorted(self.products) not in (["q"], ["p", "q"]):
+            wrong.append(f'products = {list(self.products)}: give ["q"] or ["p", "q"]')
+        if self.trades_p and self.freeze_p:
+            wrong.append('freeze_p = true leaves nothing of the product "p": set it to false')
+        if self.trades_p and self.requirement == "held":
+            wrong.append('requirement = "held" is a reading of eq. (47), which asks for reactive power: use "resolved"')
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    @property
+    def trades_p(self) -> bool:
+        """Active power is a product."""
+        return "p" in self.products
+
 
 class DSO(Coordinator):
     """Node rows are (time, PCC), time-major, named bus2@2021-04-14T13:00+02:00; part i is time step i.
+
+    With products = ["p", "q"] every step has its nodes of reactive power, then those of active power, named
+    bus2:p@2021-04-14T13:00+02:00.
 
     network, settings
     pcc              unit -> bus name; units at one bus share its node
@@ -83,6 +112,8 @@ class DSO(Coordinator):
     box              unit -> (lo, hi), each (T,) kvar: change of injection from any schedule to any other
     injection        block -> (lo, hi), each (T,) kvar: the least and greatest net injection at its PCC; with the
                      initial injection that it reports it narrows the box to what it can still do. None: not known
+    box_p, injection_p  the same for active power, kW; needed where it is a product. The active power that a block
+                     reports first is then that of its initial schedule too
     A block reports (2T,): net active import in kW of every step, then injected reactive power in kvar of its initial
     schedule; with secure_share < 1 also (3T,) the initial schedule's net active import. Raises InputError with every
     mistake.
@@ -105,6 +136,8 @@ class DSO(Coordinator):
         reference_price: FloatArray,
         box: Mapping[str, tuple[FloatArray, FloatArray]],
         injection: Mapping[Key, tuple[FloatArray, FloatArray]] | None = None,
+        box_p: Mapping[str, tuple[FloatArray, FloatArray]] | None = None,
+        injection_p: Mapping[Key, tuple[FloatArray, FloatArray]] | None = None,
     ) -> None:
         self.network, self.settings = network, settings
         margin = settings.margin_pu
@@ -123,14 +156,18 @@ class DSO(Coordinator):
             "neutral_price": (neutral_price, (steps,)),
             "reference_price": (reference_price, (steps,)),
         }
-        shapes |= {f"box.{u}.{i}": (side, (steps,)) for u in box for i, side in zip(("lo", "hi"), box[u], strict=True)}
-        injection = dict(injection or {})
-        shapes |= {
-            f"injection.{key}.{i}": (side, (steps,))
-            for key in injection
-            for i, side in zip(("lo", "hi"), injection[key], strict=True)
-        }
-        mistakes = wrong_arrays(shapes) + wrong_units(network, pcc, probabilities, box)
+        boxes, limits = {"box": box}, {"injection": dict(injection or {})}
+        if settings.trades_p:
+            boxes["box_p"], limits["injection_p"] = box_p or {}, dict(injection_p or {})
+        named: list[tuple[str, tuple[FloatArray, FloatArray]]] = [
+            *((f"{name}.{u}", sides) for name, given in boxes.items() for u, sides in given.items()),
+            *((f"{name}.{key}", sides) for name, of in limits.items() for key, sides in of.items()),
+        ]
+        for name, sides in named:
+            shapes |= {f"{name}.{i}": (side, (steps,)) for i, side in zip(("lo", "hi"), sides, strict=True)}
+        mistakes = wrong_arrays(shapes)
+        for name, given in boxes.items():
+            mistakes += wrong_units(network, pcc, probabilities, given, name)
         if mistakes:
             raise InputError(mistakes)
         self.scenarios, self.prob, self._keys = scenarios_of(pcc, probabilities)
@@ -138,20 +175,26 @@ class DSO(Coordinator):
         self.unit_bus = np.array([network.bus(pcc[u]) for u in self.units], np.int64)
         self.pcc_bus: IntArray = np.unique(self.unit_bus)
         names = [network.buses[b] for b in self.pcc_bus]
-        self.nodes = tuple(f"bus{name}@{time}" for time in self.times for name in names)
-        self.groups = tuple(f"bus{name}" for _ in self.times for name in names)
-        count = len(names)
+        products = [f"bus{name}{end}" for end in ("", ":p")[: len(boxes)] for name in names]
+        self.nodes = tuple(f"{product}@{time}" for time in self.times for product in products)
+        self.groups = tuple(product for _ in self.times for product in products)
+        count = len(products)
+        self.node_bus = np.tile(self.pcc_bus, len(boxes))
+        self.node_active: BoolArray = np.arange(count) >= len(names)
         self.weight = np.full(steps * count, dt_h)
-        self.neutral = np.repeat(self.neutral_price, count)
+        self.neutral = np.where(np.tile(self.node_active, steps), 0.0, np.repeat(self.neutral_price, count))
         self.scale = np.repeat(np.maximum(np.asarray(reference_price, float), settings.price_floor), count)
         lo, hi = np.zeros((steps, count)), np.zeros((steps, count))
-        for u, bus in zip(self.units, self.unit_bus, strict=True):
-            column = int(np.searchsorted(self.pcc_bus, bus))
-            lo[:, column] += box[u][0]
-            hi[:, column] += box[u][1]
+        for k, given in enumerate(boxes.values()):
+            for u, bus in zip(self.units, self.unit_bus, strict=True):
+                column = k * len(names) + int(np.searchsorted(self.pcc_bus, bus))
+                lo[:, column] += given[u][0]
+                hi[:, column] += given[u][1]
         self.box = (lo.ravel(), hi.ravel())
         free = (np.full(steps, -np.inf), np.full(steps, np.inf))
-        self._injection = np.array([[injection.get(key, free) for key in keys] for keys in self._keys])  # (S, U, 2, T)
+        self._limits = [  # each (S, U, 2, T): reactive injection, then active where it is a product
+            np.array([[of.get(key, free) for key in keys] for keys in self._keys]) for of in limits.values()
+        ]
         self._place, self._bundled = places(self._keys, {}), False
         self._chosen: tuple[bytes, BoolArray] | None = None  # the last choice and what it was made from
 
@@ -162,8 +205,13 @@ class DSO(Coordinator):
         return same
 
     def parts(self) -> tuple[IntArray, ...]:
-        count = len(self.pcc_bus)
+        count = len(self.node_bus)
         return tuple(np.arange(t * count, (t + 1) * count) for t in range(len(self.times)))
+
+    def rows(self, bus: str, product: Literal["p", "q"] = "q") -> IntArray:
+        """(T,) node rows of a PCC."""
+        at = (self.node_bus == self.network.bus(bus)) & (self.node_active == (product == "p"))
+        return np.flatnonzero(np.tile(at, len(self.times)))
 
     def initially_active(self) -> BoolArray:
         return np.zeros(len(self.nodes), bool)
@@ -174,7 +222,9 @@ class DSO(Coordinator):
         told = self._told(reports)
         per_step = [self._injections(t, told) for t in range(steps)]
         p, q = (np.concatenate([step[i] for step in per_step]) for i in (0, 1))
-        q[:, self.pcc_bus] += np.repeat(Z.reshape(steps, -1), count, axis=0)
+        moved = np.repeat(Z.reshape(steps, -1), count, axis=0)
+        for injected, kind in ((p, self.node_active), (q, ~self.node_active)):
+            injected[:, self.node_bus[kind]] += moved[:, kind]
         flow = solve(self.network, p / base, q / base)
         for bad in np.flatnonzero(~flow.converged):
             raise self._no_flow(int(bad) // count, int(bad) % count, flow.reason[bad])
@@ -250,7 +300,7 @@ class DSO(Coordinator):
                     request = hour.at(request.Z, request.info["mu"])
             if query.want_bound or query.want_model:
                 request = hour.with_model(query, request)
-                if not self.settings.freeze_p:
+                if not (self.settings.freeze_p or self.settings.trades_p):
                     request = replace(request, bound=None)
         return request, warm
 
@@ -292,7 +342,8 @@ class DSO(Coordinator):
             q_load_kvar=np.broadcast_to(self.q_load_kvar[t], q_kvar.shape),
             secure=self._secure(told),
             prob=self.prob,
-            pcc_bus=self.pcc_bus,
+            pcc_bus=self.node_bus,
+            active=self.node_active,
             lo=np.minimum(np.maximum(self.box[0][rows], least), 0.0),
             hi=np.maximum(np.minimum(self.box[1][rows], most), 0.0),
             dt_h=self.dt_h,
@@ -319,11 +370,13 @@ class DSO(Coordinator):
         return told
 
     def _reachable(self, t: int, told: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """(B,), (B,): the change of injection that the units at each PCC can still make, in every scenario."""
-        sides = np.zeros((len(self.scenarios), 2, len(self.pcc_bus)))
+        """(B,), (B,): the change of injection that the units at each node can still make, in every scenario."""
+        sides = np.zeros((len(self.scenarios), 2, len(self.node_bus)))
         for u, bus in enumerate(self.unit_bus):
-            first = told[:, u, None, len(self.times) + t]
-            sides[:, :, np.searchsorted(self.pcc_bus, bus)] += self._injection[:, u, :, t] - first
+            firsts = (told[:, u, None, len(self.times) + t], -told[:, u, None, t])
+            for k, (limits, first) in enumerate(zip(self._limits, firsts, strict=False)):
+                column = k * len(self.pcc_bus) + np.searchsorted(self.pcc_bus, bus)
+                sides[:, :, column] += limits[:, u, :, t] - first
         return sides[:, 0].max(axis=0), sides[:, 1].min(axis=0)
 
     def _injections(self, t: int, told: FloatArray) -> tuple[FloatArray, FloatArray]:

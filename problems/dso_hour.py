@@ -24,7 +24,8 @@ class DsoHour:
     p_kw, q_kvar  (S, n) injections with the communities' initial schedules, before Z and shedding
     q_load_kvar   (S, n) reactive loads that may be shed, of either sign
     secure        (S,) scenarios whose limits count; the others have none, and keep their share of the cost
-    prob (S,); pcc_bus (B,) numbers; lo, hi (B,) kvar; dt_h
+    prob (S,); dt_h
+    pcc_bus, active, lo, hi  (B,) of every node: its bus, whether it is active power, and its box in kvar or kW
     neutral_price c^Q; reference_price, both per kvarh; shed_cost per kvarh; slack_cost per pu h
     tolerance_pu  exceedance that counts as none
     """
@@ -36,6 +37,7 @@ class DsoHour:
     secure: BoolArray
     prob: FloatArray
     pcc_bus: IntArray
+    active: BoolArray
     lo: FloatArray
     hi: FloatArray
     dt_h: float
@@ -47,9 +49,10 @@ class DsoHour:
 
     def flow(self, Z: FloatArray) -> Flow:
         """Load flow of every scenario at Z. Raises NoFlowError."""
-        q = self.q_kvar.copy()
-        q[:, self.pcc_bus] += Z
-        flow = solve(self.network, self.p_kw / self.network.base_kva, q / self.network.base_kva)
+        p, q = self.p_kw.copy(), self.q_kvar.copy()
+        for injected, kind in ((p, self.active), (q, ~self.active)):
+            injected[:, self.pcc_bus[kind]] += Z[kind]
+        flow = solve(self.network, p / self.network.base_kva, q / self.network.base_kva)
         for s in np.flatnonzero(~flow.converged):
             raise hour.NoFlowError(int(s), flow.reason[s])
         return flow
@@ -83,14 +86,15 @@ class DsoHour:
             "slack_pu": np.zeros(S),
             "requirement": Z.copy(),
         }
-        return Request(Z.copy(), float(-self.neutral_price * self.dt_h * Z.sum()), np.zeros(len(Z), bool), info=info)
+        sold = Z[~self.active].sum()
+        return Request(Z.copy(), float(-self.neutral_price * self.dt_h * sold), np.zeros(len(Z), bool), info=info)
 
     def resolved(self, query: Query) -> tuple[Request, bool]:
         """argmin g(Z) + <price, Z> + penalty term, and whether the steps came to rest."""
         level = max(float(np.abs(query.price).max()), abs(self.neutral_price), self.reference_price)
         quad = self.dt_h * np.where(query.penalty > 0, query.penalty, NEAREST * level / self._reach())
-        linear = self.dt_h * (query.price - self.neutral_price)
-        at_pcc = Controls.everywhere(self.pcc_bus, 1.0, linear, quad, query.center, self.lo, self.hi)
+        linear = self.dt_h * (query.price - self._neutral())
+        at_pcc = Controls.everywhere(self.pcc_bus, 1.0, linear, quad, query.center, self.lo, self.hi, self.active)
         request, solution = self._answered(at_pcc, query.center)
         return request, solution.settled
 
@@ -123,8 +127,8 @@ class DsoHour:
         fixed = self._problem(self._fixed(query.center))
         at = self._solve(fixed, query.center)
         size = len(self.pcc_bus)
-        linear = np.full(size, -self.dt_h * self.neutral_price)
-        free = Controls.everywhere(self.pcc_bus, 1.0, linear, np.zeros(size), query.center, self.lo, self.hi)
+        flat, linear = np.zeros(size), -self.dt_h * self._neutral()
+        free = Controls.everywhere(self.pcc_bus, 1.0, linear, flat, query.center, self.lo, self.hi, self.active)
         model = LinearModel.at(self._problem(free), at.u)
         return replace(
             request,
@@ -141,7 +145,8 @@ class DsoHour:
         shed = np.zeros((len(problem.prob), len(self.network.buses)))
         sheds = np.flatnonzero(controls.reserve)
         np.add.at(shed, (controls.scenario[sheds], controls.bus[sheds]), (controls.effect * solution.u)[sheds])
-        cost = -self.neutral_price * self.dt_h * Z.sum() + float(controls.linear[sheds] @ solution.u[sheds])
+        cost = -self.neutral_price * self.dt_h * Z[~self.active].sum()
+        cost += float(controls.linear[sheds] @ solution.u[sheds])
         cost += problem.slack_cost * float(problem.prob @ solution.slack)
         v_pu = np.abs(solution.v)
         info = {
@@ -156,11 +161,15 @@ class DsoHour:
         return Request(Z, float(cost), np.ones(len(Z), bool), feasible=feasible, info=info), solution
 
     def _fixed(self, Z: FloatArray) -> Controls:
-        linear = np.full(len(Z), -self.dt_h * self.neutral_price)
-        return Controls.everywhere(self.pcc_bus, 1.0, linear, np.zeros(len(Z)), Z, Z, Z)
+        linear = -self.dt_h * self._neutral()
+        return Controls.everywhere(self.pcc_bus, 1.0, linear, np.zeros(len(Z)), Z, Z, Z, self.active)
+
+    def _neutral(self) -> FloatArray:
+        """(B,) what a change is worth to g: c^Q; nothing for active power, which the community's own tariff pays."""
+        return np.where(self.active, 0.0, self.neutral_price)
 
     def _reach(self) -> FloatArray:
-        """(B,) kvar, how far a PCC can go."""
+        """(B,) kvar or kW, how far a node can go."""
         return np.maximum(np.maximum(np.abs(self.lo), np.abs(self.hi)), 1.0)
 
     def _all(self, of_secure: FloatArray, others: FloatArray | None = None) -> FloatArray:
@@ -187,6 +196,7 @@ class DsoHour:
             lo=zero,
             hi=np.abs(load[scenario, bus]),
             reserve=np.ones(len(bus), bool),
+            active=np.zeros(len(bus), bool),
         )
         slack_cost = self.dt_h * self.slack_cost
         return HourProblem(self.network, p_kw, q_kvar, prob, at_pcc.joined(shed), slack_cost)

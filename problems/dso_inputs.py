@@ -31,6 +31,7 @@ def wrong_units(
     pcc: Mapping[str, str],
     probabilities: Mapping[Key, float],
     box: Mapping[str, tuple[FloatArray, FloatArray]],
+    name: str = "box",
 ) -> list[Mistake]:
     """PCCs that do not exist, units without a box or with one upside down, scenarios that do not fit together."""
     mistakes = []
@@ -43,11 +44,9 @@ def wrong_units(
             remedy = "its voltage is given; connect the unit elsewhere"
             mistakes.append(Mistake("", "dso", f"pcc.{unit}", f"bus '{bus}' is the slack bus", remedy))
         if unit not in box:
-            mistakes.append(
-                Mistake("", "dso", f"box.{unit}", "the unit has no box", "give (lo, hi) in kvar, (T,) each")
-            )
+            mistakes.append(Mistake("", "dso", f"{name}.{unit}", "the unit has no box", "give (lo, hi), (T,) each"))
         elif np.shape(box[unit][0]) == np.shape(box[unit][1]) and np.any(np.greater(*box[unit])):
-            mistakes.append(Mistake("", "dso", f"box.{unit}", "lo is above hi", "lo <= hi in every step"))
+            mistakes.append(Mistake("", "dso", f"{name}.{unit}", "lo is above hi", "lo <= hi in every step"))
         labels = {key.scenario: p for key, p in probabilities.items() if key.unit == unit}
         if not labels:
             mistakes.append(Mistake("", "dso", f"probabilities.{unit}", "the unit has no block", "add its probability"))

@@ -31,6 +31,7 @@ from problems.lec.community import (
     committed_change_kvar,
     cost_range_sek,
     coupling,
+    p_injection_kw,
     q_injection_kvar,
 )
 from problems.lec.data import LecData
@@ -159,6 +160,7 @@ class ReactiveMarket(Problem):
             freeze_p=dso.freeze_p,
             tells_first_import=told,
             cost_range_sek=cost_range_sek(every) if averse else None,
+            trades_p=dso.trades_p,
             settings=options,
         )
 
@@ -234,6 +236,13 @@ class ReactiveMarket(Problem):
             for name in self.data
             for key in self._probabilities(name)
         }
+        injection_p, found = {}, Collector()
+        if self.settings.dso.trades_p:
+            for key in injection:
+                injection_p[key] = found.of(p_injection_kw, key.unit, self.lecs[key.unit], self.data_of(key))
+            if found.mistakes:
+                raise InputError(set(found.mistakes))
+        able_p = {key: limits for key, limits in injection_p.items() if limits is not None}
         return DSO(
             network=self.network,
             settings=self.settings.dso,
@@ -245,11 +254,16 @@ class ReactiveMarket(Problem):
             dt_h=self.axis.dt_h,
             neutral_price=np.full_like(spot, self.settings.tariffs.reactive_sek_per_kvarh),
             reference_price=spot,
-            box={
-                name: committed_change_kvar(injection[key] for key in self._probabilities(name)) for name in self.data
-            },
+            box=self._boxes(injection),
             injection=injection,
+            box_p=self._boxes(able_p) if able_p else None,
+            injection_p=able_p,
         )
+
+    def _boxes(
+        self, injection: Mapping[Key, tuple[FloatArray, FloatArray]]
+    ) -> dict[str, tuple[FloatArray, FloatArray]]:
+        return {name: committed_change_kvar(injection[key] for key in self._probabilities(name)) for name in self.data}
 
     def _probabilities(self, name: str) -> dict[Key, float]:
         return {Key(name, s): float(p) for s, p in zip(self.scenarios.names, self.scenarios.prob, strict=True)}
@@ -271,10 +285,12 @@ class ReactiveMarket(Problem):
         return (p_kw[:, 0], q_kvar[:, 0]) if len(self.scenarios) == 1 else (p_kw, q_kvar)
 
     def _coupling(self, name: str) -> Coupling:
-        bus = self.pcc[name]
-        nodes = [self.coordinator.nodes.index(f"bus{bus}@{step}") for step in self.axis.names]
-        told = self.settings.dso.secure_share < 1
-        built = coupling(name, self.data[name], np.array(nodes), self._probabilities(name), tells_first_import=told)
-        built = replace(built, entries=self.axis.names)
-        risk = self.lecs[name].risk
+        bus, dso, risk = self.pcc[name], self.settings.dso, self.lecs[name].risk
+        rows, entries = self.coordinator.rows(bus), self.axis.names
+        if dso.trades_p:
+            rows = np.concatenate([rows, self.coordinator.rows(bus, "p")])
+            entries = (*entries, *(f"p {step}" for step in entries))
+        told = dso.secure_share < 1
+        built = coupling(name, self.data[name], rows, self._probabilities(name), tells_first_import=told)
+        built = replace(built, entries=tuple(entries))
         return built if risk is None else with_value_at_risk(built, risk)

@@ -23,7 +23,7 @@ import pyomo.environ as pyo
 
 from decomp.errors import TatonnementError
 from decomp.messages import BoolArray, FloatArray, Key, Signal
-from problems.lec.community import LocalEnergyCommunity
+from problems.lec.community import LocalEnergyCommunity, neutral_price
 from problems.lec.opportunity import excess
 from problems.market import ReactiveMarket
 
@@ -35,6 +35,7 @@ class Reference:
     objective  SEK, of the whole horizon
     neutral    SEK, cost of the initial schedules: no answer to the market can cost less (g >= -<c^Q, Z>)
     dq_kvar    (T,) change of reactive injection by unit
+    dp_kw      (T,) change of active injection by unit, where it is a product; else empty
     v_pu       (T, S, n_bus)
     shed_kvar  (T, S, n_bus) magnitude of reactive load taken off
     """
@@ -42,6 +43,7 @@ class Reference:
     objective: float
     neutral: float
     dq_kvar: Mapping[str, FloatArray]
+    dp_kw: Mapping[str, FloatArray]
     v_pu: FloatArray
     shed_kvar: FloatArray
 
@@ -73,7 +75,7 @@ def reference(
     secure = market.coordinator.with_bundles({}).secure({b.key: b.report for b in inner})
     _add_network(model, market, inner, secure)
     dt, c_q, prob = market.axis.dt_h, market.coordinator.neutral_price, market.coordinator.prob
-    steps = range(market.axis.settings.steps)
+    steps, trades_p = range(market.axis.settings.steps), market.settings.dso.trades_p
     local = sum(b.prob * (b.model.cost - b.credit_sek) for b in inner)
     sold = sum(c_q[t] * model.dq[u, t] for u in market.data for t in steps)
     shed = sum(prob[s] * model.shed[t, s, i] for t, s, i in model.shed)
@@ -87,6 +89,7 @@ def reference(
         objective=pyo.value(model.objective),
         neutral=sum(b.prob * b.neutral_sek for b in inner),
         dq_kvar={u: np.array([model.dq[u, t].value for t in steps]) for u in market.data},
+        dp_kw={u: np.array([model.dq[u, len(steps) + t].value for t in steps]) for u in market.data if trades_p},
         v_pu=v_pu,
         shed_kvar=taken,
     )
@@ -96,7 +99,8 @@ def reference(
 class _Block:
     """One block inside the model.
 
-    q0_kvar (T,) its initial injection; credit_sek <c^Q, q0>; neutral_sek f at the neutral price; report there
+    q0_kvar (T,) its initial injection; credit_sek <c^Q, q0>; neutral_sek f at the neutral price; report there. Where
+    active power is a product q0_kvar is (2T,), with the initial active injection in kW behind
     """
 
     key: Key
@@ -123,8 +127,8 @@ def _add_block(
 ) -> _Block:
     """The block's own Pyomo model, started at its initial schedule, with cones in the place of tangents."""
     builder = _community(market, key)
-    c_q = market.data[key.unit].reactive_price_sek_per_kvarh
-    price = block.risk.extended(c_q, 0.0) if block.risk else c_q
+    neutral = neutral_price(market.data[key.unit], market.settings.dso.trades_p)
+    price = block.risk.extended(neutral, 0.0) if block.risk else neutral
     response = block.solve(Signal(price=price, active=np.zeros(len(price), np.bool_)))
     if not response.status.has_point:
         raise TatonnementError(f"{key} has no initial schedule: {response.message}")
@@ -148,8 +152,8 @@ def _add_block(
         for data in variables if step in frozen else ():
             data.fix(data.value)
     model.add_component(f"block_{key.unit}_{key.scenario}", inner)
-    q0 = block.initial.offer[: len(c_q)]
-    return _Block(key, prob, inner, q0, float(market.axis.dt_h * c_q @ q0), response.cost, response.report)
+    q0 = block.initial.offer[: len(neutral)]
+    return _Block(key, prob, inner, q0, float(market.axis.dt_h * neutral @ q0), response.cost, response.report)
 
 
 def _add_coupling(
@@ -158,15 +162,15 @@ def _add_coupling(
     blocks: list[_Block],
     dq_kvar: Mapping[str, Mapping[int, float]],
 ) -> None:
-    """dq[u, t] = y_ust for every scenario of the unit, fixed where the caller gives it; one value at risk a unit."""
-    steps = range(market.axis.settings.steps)
-    model.dq = pyo.Var(list(market.data), steps, initialize=0.0)
+    """dq[u, t] = y_ust for every entry and scenario, fixed where the caller gives it; one value at risk a unit."""
+    entries = range(len(blocks[0].q0_kvar))
+    model.dq = pyo.Var(list(market.data), entries, initialize=0.0)
     model.agree = pyo.ConstraintList()
     model.value_at_risk = pyo.Var(list(market.data))
     for block in blocks:
-        for t, index in zip(steps, block.model.coupling, strict=False):
+        for t, index in zip(entries, block.model.coupling, strict=False):
             model.agree.add(block.model.coupling[index] - float(block.q0_kvar[t]) == model.dq[block.key.unit, t])
-        if len(block.model.coupling) > len(steps):
+        if len(block.model.coupling) > len(entries):
             model.agree.add(block.model.value_at_risk == model.value_at_risk[block.key.unit])
     for unit, given in dq_kvar.items():
         for t, value in given.items():

@@ -103,10 +103,12 @@ def _schedule(
     assert result.final is not None
     assert result.answers is not None
     at = slice(result.layout.start[b], result.layout.start[b + 1])
+    steps = market.axis.settings.steps
     coupling = next(c for c in market.couplings if c.unit == key.unit)
     # a risk-averse community has one entry more, its value at risk
-    steps, node = market.axis.settings.steps, coupling.node[: market.axis.settings.steps]
-    price, dq = _final_price(result)[at][:steps], result.answers.y[at][:steps]
+    prices, changes = _final_price(result)[at], result.answers.y[at]
+    price, dq = prices[:steps], changes[:steps]
+    node = coupling.node[:steps]
     details = {name: np.asarray(values, float) for name, values in series.items() if name != "day_sek"}
     dt_h, spot = market.axis.dt_h, market.data_of(key).spot_sek_per_kwh
     cost = np.zeros(len(dq))
@@ -114,6 +116,11 @@ def _schedule(
         p = np.abs(details[f"p_{name}_kw"])
         final, initial = details[f"q_{name}_kvar"], details[f"q_{name}_initial_kvar"]
         cost += np.maximum(spot, 0.0) * (excess(p, final) - excess(p, initial)) * dt_h
+    active = {}
+    if market.settings.dso.trades_p:
+        of_p = slice(steps, 2 * steps)
+        active = {"price_sek_per_kwh": prices[of_p], "dp_kw": changes[of_p]}
+        active["payment_p_sek"] = prices[of_p] * changes[of_p] * dt_h
     return pd.DataFrame(
         {
             "time": market.axis.stamps,
@@ -127,6 +134,7 @@ def _schedule(
             "dq_kvar": dq,
             "payment_sek": price * dq * dt_h,
             "cost_sek": cost,
+            **active,
             "spot_sek_per_kwh": spot,
             "stale": int(result.answers.is_old(b)),  # the schedule of an earlier round stands in for a failed block
             **{name: values for name, values in details.items() if values.shape == dq.shape},

@@ -51,6 +51,7 @@ def _hour(feeder, load=1.0, pv_kw=0.0, linear=0.05, quad=1e-9, reach=400.0, shed
         lo=np.zeros(len(s)),
         hi=np.abs(q[s, bus]),
         reserve=np.ones(len(s), bool),
+        active=np.zeros(len(s), bool),
     )
     assert n == 33
     return HourProblem(network, p, q, prob, at_pcc.joined(shed), SLACK_COST)

@@ -13,13 +13,18 @@ from problems.lec.settings import LecSettings
 
 
 def add_balances(
-    model: pyo.ConcreteModel, settings: LecSettings, data: LecData, parts: Sequence[Contribution]
+    model: pyo.ConcreteModel,
+    settings: LecSettings,
+    data: LecData,
+    parts: Sequence[Contribution],
+    trades_p: bool = False,
 ) -> dict[tuple[str, str], list[Any]]:
     """Add exchange variables, balances and `model.exchange_sek`; returns the exchange's series by (quantity, unit).
 
     exchange_sek = sum_t [lambda^e (P_im - P_ex) + c^e P_im + C^LS P_LS + lambda^h (H_im - H_ex)] dt
                    + sum_day [c^{H,var} max_t H_im + c^{H,fix}]
-    The payment for reactive power is no part of it: the price pays it.
+    The payment for reactive power is no part of it: the price pays it. Where active power is a product its injection,
+    P_ex - P_im, follows in `model.coupling`; the tariff stays in the cost, the price is paid on top of it.
     """
     steps, dt, days = data.steps, data.dt_h, data.days
     model.p_net_kw = pyo.Var(steps, bounds=_limits(settings.export_max_kw, settings.import_max_kw))
@@ -49,7 +54,8 @@ def add_balances(
         + _heat_peak(model, data)
         + data.heat_fixed_sek_per_day * len(set(days))
     )
-    model.coupling = pyo.Expression(steps, rule=lambda _, k: injection[k])
+    entries = [*injection, *(-model.p_net_kw[k] for k in steps if trades_p)]
+    model.coupling = pyo.Expression(range(len(entries)), rule=lambda _, i: entries[i])
     model.report = pyo.Expression(steps, rule=lambda _, k: model.p_net_kw[k])
     return {
         ("p_import", "kw"): [model.p_net_kw[k] for k in steps],

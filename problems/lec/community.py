@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pyomo.environ as pyo
 
+from decomp.errors import InputError, Mistake
 from decomp.highs.tangents import ConvexTerm
 from decomp.messages import Coupling, FloatArray, IntArray, Key, Response, Status
 from decomp.pyomo_block import Initial, PyomoSubproblem
@@ -50,13 +51,17 @@ class LocalEnergyCommunity(PyomoSubproblem):
     """One community in one scenario.
 
     y[k]    change of the net reactive injection at the PCC in step k against the initial schedule, kvar
+    y[T+k]  where active power is a product: change of the net active injection, kW; its neutral price is 0, as f has
+            the tariffs for it
     cost    f = energy, fuel, heat, wear, shedding and opportunity cost less c^Q y0 dt: f - <c^Q, y> is eq. (10)
     report  (2T,) net active import in kW of every step, then the reactive injection of the initial schedule in kvar;
-            where asked for, (3T,): also the net active import of the initial schedule
+            where asked for, (3T,): also the net active import of the initial schedule. Where active power is a product
+            the first T are of the initial schedule: the entries say the rest
 
     Arguments
         name      of the community
         lec       its settings
+        trades_p  active power is a product
         freeze_p  net active import of a step stays at its initial value while the coordinator has a need there
         tells_first_import  report the initial schedule's net active import too
         shared    all scenarios of the same settings (the same object) are solved on one model and one solver; devices
@@ -76,23 +81,26 @@ class LocalEnergyCommunity(PyomoSubproblem):
         tells_first_import: bool = False,
         shared: bool = False,
         cost_range_sek: tuple[float, float] | None = None,
+        trades_p: bool = False,
         **options: Any,
     ) -> None:
         self.name, self.lec, self.data, self.freeze_p = name, lec, data, freeze_p
         self.tells_first_import = tells_first_import
+        self.trades_p = trades_p
         self.risk = lec.risk if lec.risk is not None and lec.risk.averse else None
         self.cost_range_sek = cost_range_sek
         if self.risk is not None and cost_range_sek is None:
             raise ValueError(f"{name} is averse to risk: cost_range_sek is needed")
-        self.initial_price = data.reactive_price_sek_per_kvarh
-        weight = np.full(data.n, data.dt_h)
+        self.initial_price = neutral_price(data, trades_p)
+        weight = np.full(len(self.initial_price), data.dt_h)
         if self.risk is not None:  # one entry more: the value at risk
             self.initial_price = self.risk.extended(self.initial_price, np.nan)
             weight = self.risk.extended(weight, 1.0)
         self._convex: list[ConvexTerm] = []
         self._first_import: tuple[Initial, FloatArray] | None = None
         if shared:
-            self.template = (_Same(lec), name, freeze_p, tells_first_import, cost_range_sek, *able_steps(data))
+            kind = (name, freeze_p, tells_first_import, trades_p, cost_range_sek)
+            self.template = (_Same(lec), *kind, *able_steps(data))
         super().__init__(weight=weight, **options)
 
     def build(self) -> pyo.ConcreteModel:
@@ -108,7 +116,7 @@ class LocalEnergyCommunity(PyomoSubproblem):
             block = pyo.Block()
             model.device.add_component(name, block)
             parts[name] = device.add(block, data)
-        exchange = add_balances(model, self.lec, data, list(parts.values()))
+        exchange = add_balances(model, self.lec, data, list(parts.values()), self.trades_p)
         model.cost = pyo.Expression(expr=model.exchange_sek + sum(part.cost_sek for part in parts.values()))
         self._convex = [term for part in parts.values() for term in part.convex]
 
@@ -183,6 +191,8 @@ class LocalEnergyCommunity(PyomoSubproblem):
             return replace(response, message="; ".join([message.replace("'device.", "'"), *self._advice(response)]))
         first = self.initial
         told = [response.report, first.offer[: self.data.n]]
+        if self.trades_p:
+            told[0] = -first.offer[self.data.n : 2 * self.data.n]
         if self.tells_first_import:
             if self._first_import is None or self._first_import[0] is not first:
                 self._first_import = (first, self.value(first.point, "report"))
@@ -198,12 +208,12 @@ def coupling(
     *,
     tells_first_import: bool = False,
 ) -> Coupling:
-    """How the community takes part: one entry a step, at the node rows (T,) of its PCC."""
+    """How the community takes part: one entry a step, at the node rows (T,) of its PCC; (2T,) with active power."""
     first = tuple(f"p_import_initial_kw[{label}]" for label in data.labels) if tells_first_import else ()
     return Coupling(
         unit=name,
-        entries=tuple(f"dQ[{label}]" for label in data.labels),
-        weight=np.full(data.n, data.dt_h),
+        entries=tuple(f"d{what}[{label}]" for what in "QP"[: len(node_rows) // data.n] for label in data.labels),
+        weight=np.full(len(node_rows), data.dt_h),
         node=np.asarray(node_rows, np.int64),
         prob=prob,
         report=(
@@ -220,6 +230,36 @@ def q_injection_kvar(settings: LecSettings, data: LecData) -> tuple[FloatArray, 
     low = sum((low for low, _ in limits), np.zeros(data.n))
     high = sum((high for _, high in limits), np.zeros(data.n))
     return low - data.load_q_kvar, high - data.load_q_kvar
+
+
+def neutral_price(data: LecData, trades_p: bool) -> FloatArray:
+    """(T,) c^Q, at which the re-dispatch is the initial schedule; (2T,), 0 for active power, where it is a product."""
+    c_q = data.reactive_price_sek_per_kvarh
+    return np.concatenate([c_q, np.zeros(data.n)]) if trades_p else c_q
+
+
+def p_injection_kw(name: str, settings: LecSettings, data: LecData) -> tuple[FloatArray, FloatArray]:
+    """(T,), (T,): least and greatest net active injection at the PCC: devices, less the load that is not shed.
+
+    Raises InputError for every device that does not say what it can do.
+    """
+    low, high = -data.load_p_kw, np.zeros(data.n)
+    mistakes = []
+    for device_name, device in settings.devices.items():
+        limits = device.p_capability_kw(data)
+        if limits is None:
+            problem = "does not say how much active power it can give, which a product needs"
+            remedy = f"define {type(device).__name__}.p_capability_kw, or trade reactive power only"
+            mistakes.append(Mistake("", f"lec.{name}", device_name, problem, remedy))
+            continue
+        low, high = low + limits[0], high + limits[1]
+    if mistakes:
+        raise InputError(mistakes)
+    if settings.import_max_kw is not None:
+        low = np.maximum(low, -settings.import_max_kw)
+    if settings.export_max_kw is not None:
+        high = np.minimum(high, settings.export_max_kw)
+    return low, high
 
 
 def committed_change_kvar(injections: Iterable[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, FloatArray]:

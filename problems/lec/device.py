@@ -67,6 +67,13 @@ class Device(BaseModel):
         """(T,), (T,): the least and the greatest reactive power it can ever inject."""
         return np.zeros(data.n), np.zeros(data.n)
 
+    def p_capability_kw(self, data: LecData) -> tuple[FloatArray, FloatArray] | None:
+        """(T,), (T,): the least and the greatest active power it can ever inject; None = it does not say.
+
+        Needed where active power is a product: what the DSO may ask for, and what its bound is proven over.
+        """
+        return None
+
 
 def before(series: Any, k: int, start: Any) -> Any:
     """The value of a state one step before step k."""

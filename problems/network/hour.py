@@ -28,10 +28,11 @@ class NoFlowError(CoordinatorError):
 
 @dataclass(frozen=True, eq=False)
 class Controls:
-    """What may be moved, C reactive injections of effect_c u_c kvar.
+    """What may be moved, C injections of effect_c u_c kvar, or kW where active.
 
     bus (C,) number; scenario (C,) or ALL; effect (C,) +-1; linear (C,) cost per kvar; quad, center (C,); lo, hi (C,)
-    kvar, finite; reserve (C,) True: rests at the bound nearest to 0 unless a voltage needs it
+    kvar, finite; reserve (C,) True: rests at the bound nearest to 0 unless a voltage needs it;
+    active (C,) True: active power
     """
 
     bus: IntArray
@@ -43,6 +44,7 @@ class Controls:
     lo: FloatArray
     hi: FloatArray
     reserve: BoolArray
+    active: BoolArray
 
     @classmethod
     def everywhere(
@@ -54,11 +56,13 @@ class Controls:
         center: FloatArray,
         lo: FloatArray,
         hi: FloatArray,
+        active: BoolArray | None = None,
     ) -> Controls:
-        """Controls that act in every scenario and are no reserve."""
+        """Controls that act in every scenario and are no reserve; reactive unless told otherwise."""
         size = len(bus)
         none = np.zeros(size, bool)
-        return cls(bus, np.full(size, ALL), np.full(size, effect), linear, quad, center, lo, hi, none)
+        kind = none if active is None else active
+        return cls(bus, np.full(size, ALL), np.full(size, effect), linear, quad, center, lo, hi, none, kind)
 
     def joined(self, other: Controls) -> Controls:
         """These controls, then the others."""
@@ -91,11 +95,12 @@ def exceedance(network: Network, v_pu: FloatArray) -> FloatArray:
 def flow_with(problem: HourProblem, u: FloatArray) -> Flow:
     """The exact flow of every scenario with the controls at u."""
     controls, base = problem.controls, problem.network.base_kva
-    q = problem.q_kvar.copy()
+    p, q = problem.p_kw.copy(), problem.q_kvar.copy()
     for s in range(len(q)):
-        acts = np.flatnonzero((controls.scenario == ALL) | (controls.scenario == s))
-        np.add.at(q[s], controls.bus[acts], (controls.effect * u)[acts])
-    return solve(problem.network, problem.p_kw / base, q / base)
+        acts = (controls.scenario == ALL) | (controls.scenario == s)
+        for injected, kind in ((p, controls.active), (q, ~controls.active)):
+            np.add.at(injected[s], controls.bus[acts & kind], (controls.effect * u)[acts & kind])
+    return solve(problem.network, p / base, q / base)
 
 
 def pull_of(network: Network, v: np.ndarray, mu: FloatArray) -> FloatArray:
@@ -114,6 +119,9 @@ def linearise(
         chosen = columns[at]
         derivative = sensitivity(problem.network, flow.v[s])
         place.append(at)
-        slopes.append(derivative.dv_dq(controls.bus[chosen]) * (controls.effect[chosen] * scale[chosen] / base))
+        slopes.append(
+            derivative.dv(controls.bus[chosen], controls.active[chosen])
+            * (controls.effect[chosen] * scale[chosen] / base)
+        )
         exact.append(derivative)
     return Linear(flow.v_pu, tuple(place), tuple(slopes)), exact

@@ -1,4 +1,4 @@
-"""Optimal power flow of one hour: move reactive injections at least cost so that every voltage keeps its limits.
+"""Optimal power flow of one hour: move injections at least cost so that every voltage keeps its limits.
 
     min  sum_c linear_c u_c + 1/2 quad_c (u_c - center_c)^2 + slack_cost sum_s prob_s slack_s
     s.t. v_min - slack_s <= |V|(p_s, q_s + effect u) <= v_max + slack_s    exact AC, every bus and scenario s
@@ -83,13 +83,13 @@ def solve_hour(problem: HourProblem, start: FloatArray, max_steps: int = 200) ->
         slack = exceedance(problem.network, state.flow.v_pu)
         short = slack.max() > FEASIBLE_PU and penalty < problem.slack_cost
         mu = mu * (problem.slack_cost / penalty if short else 1.0)
-        pull = np.stack([e.pull(m) for e, m in zip(exact, mu, strict=True)]) / problem.network.base_kva
+        pull = np.stack([e.pulls(m) for e, m in zip(exact, mu, strict=True)]) / problem.network.base_kva
         worth = _reduced_cost(controls, state.u, pull) < -1e-9 * (np.abs(controls.linear) + np.abs(pull).max())
         join = worth & ~working & (controls.hi > controls.lo)
         if not settled or not (join.any() or short):
             slack = np.where(slack > FEASIBLE_PU, slack, 0.0)
             cost = controls.cost(state.u) + problem.slack_cost * float(problem.prob @ slack)
-            return HourSolution(state.u, slack, state.flow.v, mu, pull, cost, state.steps, settled)
+            return HourSolution(state.u, slack, state.flow.v, mu, pull[:, 1], cost, state.steps, settled)
         working = working | join
         if short and not join.any():
             penalty = min(100.0 * penalty, problem.slack_cost)
@@ -124,9 +124,10 @@ def _cost_unit(controls: Controls, columns: IntArray, scale: FloatArray) -> floa
 
 
 def _reduced_cost(controls: Controls, u: FloatArray, pull: FloatArray) -> FloatArray:
-    """(C,) slope of the Lagrangian in each control."""
-    every = pull.sum(axis=0)[controls.bus]
-    own = pull[np.maximum(controls.scenario, 0), controls.bus]
+    """(C,) slope of the Lagrangian in each control; pull (S, 2, n) as of `Sensitivity.pulls`."""
+    kind = np.where(controls.active, 0, 1)
+    every = pull.sum(axis=0)[kind, controls.bus]
+    own = pull[np.maximum(controls.scenario, 0), kind, controls.bus]
     gain = controls.effect * np.where(controls.scenario == ALL, every, own)
     return controls.linear + controls.quad * (u - controls.center) - gain
 
@@ -138,7 +139,8 @@ def _bend(problem: HourProblem, exact: list[Sensitivity], mu: FloatArray, column
     for s, derivative in enumerate(exact):
         effect = controls.effect[columns] * ((controls.scenario[columns] == ALL) | (controls.scenario[columns] == s))
         if mu[s].any() and effect.any():
-            total -= derivative.curvature(mu[s], controls.bus[columns]) * np.outer(effect, effect) / base**2
+            bend = derivative.curvature(mu[s], controls.bus[columns], controls.active[columns])
+            total -= bend * np.outer(effect, effect) / base**2
     return total
 
 

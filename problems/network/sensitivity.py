@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse.linalg import SuperLU
 
-from decomp.messages import FloatArray, IntArray
+from decomp.messages import BoolArray, FloatArray, IntArray
 from problems.network.feeder import Network
 from problems.network.power_flow import ComplexArray, kernel_of
 
@@ -28,23 +28,38 @@ class Sensitivity:
         """(n, len(buses)) d|v|/dp in pu per pu, p injected at each of `buses`."""
         return self._columns(buses, lower=False)
 
-    def pull(self, weights: FloatArray) -> FloatArray:
-        """(n,) sum_k weights_k d|v_k|/dq_i for every bus i, by one transposed solve."""
-        others = kernel_of(self.network).others
-        out = np.zeros(len(self.network.buses))
-        out[others] = self._adjoint(weights)[len(others) :]
+    def dv(self, buses: IntArray, active: BoolArray) -> FloatArray:
+        """(n, C) d|v| in pu per pu of p (active) or q injected at each of `buses` (C,)."""
+        out = np.zeros((len(self.network.buses), len(buses)))
+        for kind, slopes in ((True, self.dv_dp), (False, self.dv_dq)):
+            at = np.flatnonzero(active == kind)
+            if len(at):
+                out[:, at] = slopes(buses[at])
         return out
 
-    def curvature(self, weights: FloatArray, buses: IntArray) -> FloatArray:
-        """(B, B) sum_k weights_k d^2|v_k| / dq_a dq_b for q injected at each of the B `buses`.
+    def pull(self, weights: FloatArray) -> FloatArray:
+        """(n,) sum_k weights_k d|v_k|/dq_i for every bus i, by one transposed solve."""
+        return self.pulls(weights)[1]
 
-        With x = (angle, |v|), J dx/dq = e, adjoint l = J^-T (0, weights): the sum is -l' d^2(p, q)[dx_a, dx_b].
+    def pulls(self, weights: FloatArray) -> FloatArray:
+        """(2, n) sum_k weights_k d|v_k|/dp_i, then .../dq_i, for every bus i."""
+        others = kernel_of(self.network).others
+        out = np.zeros((2, len(self.network.buses)))
+        out[:, others] = self._adjoint(weights).reshape(2, len(others))
+        return out
+
+    def curvature(self, weights: FloatArray, buses: IntArray, active: BoolArray | None = None) -> FloatArray:
+        """(B, B) sum_k weights_k d^2|v_k| / du_a du_b, u = q, or p where `active` (B,), injected at each of `buses`.
+
+        With x = (angle, |v|), J dx/du = e, adjoint l = J^-T (0, weights): the sum is -l' d^2(p, q)[dx_a, dx_b].
         With l = lp - j lq, W = d|v|/|v| + j dangle, D = diag(v) W, k = l conj(I) + Y' conj(l v):
         l' d^2(p, q) = Re[W' diag(k v) W - Re(W)' diag(k v) Re(W) + D' diag(l) conj(Y D) + (D' diag(l) conj(Y D))'].
         """
         kernel = kernel_of(self.network)
         m, v = len(kernel.others), self.v[kernel.others]
         x = self._solve(buses, lower=True)
+        if active is not None and active.any():
+            x[:, active] = self._solve(buses[active], lower=False)
         adjoint = self._adjoint(weights)
         l = adjoint[:m] - 1j * adjoint[m:]
         W = x[m:] / np.abs(v)[:, None] + 1j * x[:m]

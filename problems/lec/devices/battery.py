@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Self
 
+import numpy as np
 import pyomo.environ as pyo
 from pydantic import model_validator
 
+from decomp.messages import FloatArray
 from problems.lec.data import LecData
 from problems.lec.device import Contribution, Device, Efficiency, Share, Size, before
 
@@ -34,6 +36,9 @@ class Battery(Device):
                 f"and max_share = {self.max_share:g}"
             )
         return self
+
+    def p_capability_kw(self, data: LecData) -> tuple[FloatArray, FloatArray]:
+        return np.full(data.n, -self.power_kw), np.full(data.n, self.power_kw)
 
     def add(self, b: pyo.Block, data: LecData) -> Contribution:
         """Energy at the end of step k: e[k] = e[k-1] + (eta_c P_ch - P_dis / eta_d) dt, e[T-1] >= e_start."""

@@ -64,6 +64,9 @@ class BoilerChp(Device):
         p = min(self.turbine_max_kw, self.eta_turbine * self.boiler_max_kw)
         return np.full(data.n, self.q_per_p_min * p), np.full(data.n, self.q_per_p_max * p)
 
+    def p_capability_kw(self, data: LecData) -> tuple[FloatArray, FloatArray]:
+        return np.full(data.n, self.turbine_min_kw), np.full(data.n, self.turbine_max_kw)
+
     def add(self, b: pyo.Block, data: LecData) -> Contribution:
         """H^B = H^B2DH + H^T, P = eta^T H^T, H^CHP = (1 - eta^T) H^T, heat given = H^B2DH + H^CHP - dump."""
         steps, dt = data.steps, data.dt_h

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyomo.environ as pyo
 
+from decomp.messages import FloatArray
 from problems.lec.data import LecData
 from problems.lec.device import Contribution, Device, Size, before
 
@@ -17,6 +18,10 @@ class DemandResponse(Device):
 
     energy_kwh_per_kw: Size
     power_kw_per_kwh: Size
+
+    def p_capability_kw(self, data: LecData) -> tuple[FloatArray, FloatArray]:
+        power = self.power_kw_per_kwh * self.energy_kwh_per_kw * data.load_p_kw
+        return -power, power
 
     def add(self, b: pyo.Block, data: LecData) -> Contribution:
         """Outstanding energy E[k] = E[k-1] + P dt, P > 0 curtailed, 0 <= E <= xi P^L, |P| <= kappa xi P^L.

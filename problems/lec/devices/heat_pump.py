@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyomo.environ as pyo
 
+from decomp.messages import FloatArray
 from problems.lec.data import LecData
 from problems.lec.device import Contribution, Device, Positive, Size
 
@@ -13,6 +15,9 @@ class HeatPump(Device):
 
     power_kw: Size
     cop: Positive
+
+    def p_capability_kw(self, data: LecData) -> tuple[FloatArray, FloatArray]:
+        return np.full(data.n, -self.power_kw), np.zeros(data.n)
 
     def add(self, b: pyo.Block, data: LecData) -> Contribution:
         b.power_kw = pyo.Var(data.steps, bounds=(0, self.power_kw))

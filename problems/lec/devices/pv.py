@@ -37,6 +37,9 @@ class Pv(Device):
         limit = self.q_limit_kvar(data)
         return -limit, limit
 
+    def p_capability_kw(self, data: LecData) -> tuple[FloatArray, FloatArray]:
+        return self.p_kw(data), self.p_kw(data)
+
     def add(self, b: pyo.Block, data: LecData) -> Contribution:
         limit = data.derived(b, "q_limit_kvar", self.q_limit_kvar)
         able = data.able(self.q_limit_kvar)

@@ -76,6 +76,9 @@ class SmartBoiler(Device):
         day = (clock >= self.day_from_h) & (clock < self.day_to_h)
         return np.where(day, self.draw_day_m3_per_h, self.draw_night_m3_per_h)
 
+    def p_capability_kw(self, data: LecData) -> tuple[FloatArray, FloatArray]:
+        return np.full(data.n, -min(self.power_kw, self.converter_kva)), np.zeros(data.n)
+
     def add(self, b: pyo.Block, data: LecData) -> Contribution:
         """Tank temperature at the end of step k, with v the volume drawn in the step and C = V C^W:
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
+import numpy as np
 import pyomo.environ as pyo
 from pydantic import Field, model_validator
 
+from decomp.messages import FloatArray
 from problems.lec.data import LecData
 from problems.lec.device import Contribution, Device, Efficiency, Share, Size, before
 
@@ -50,6 +52,10 @@ class TesStirling(Device):
             f"heater_kw = {self.heater_kw:g} must make up the losses of the store, which ends at start_kwh = "
             f"{self.start_kwh:g} or above: raise it, or lower the start"
         )
+
+    def p_capability_kw(self, data: LecData) -> tuple[FloatArray, FloatArray]:
+        most = self.eta_generator * self.eta_work * self.discharge_kw
+        return np.full(data.n, -self.heater_kw), np.full(data.n, most)
 
     def add(self, b: pyo.Block, data: LecData) -> Contribution:
         """At the end of step k: phi[k] = (1 - loss)^dt phi[k-1] + (eta_h P_in - H_dis) dt, phi[T-1] >= phi_start.
