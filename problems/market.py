@@ -159,6 +159,7 @@ class ReactiveMarket(Problem):
             self.data_of(key),
             freeze_p=dso.freeze_p,
             tells_first_import=told,
+            shared=len(self.scenarios) > 1 and not lec.device,
             cost_range_sek=cost_range_sek(every) if averse else None,
             trades_p=dso.trades_p,
             settings=options,

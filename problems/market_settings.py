@@ -96,6 +96,8 @@ class SolverSettings(_Table):
     """Table [solver]: how a community's problem is solved.
 
     tangent_sek      a convex cost may be this far below its function; the supply curve's steps shrink with it
+    tangents         "adaptive": added where a point needs them; "fixed": all that tangent_sek needs, once: solves are
+                     several times faster, and offers come in steps
     mip_gap_sek      absolute gap of the mixed-integer solves (a relative one of 1e-4 is a tenth of what is traded)
     integers         "fix": decided once, checked when a bound is asked; "each_round": decided in every solve
     time_limit_s     of one solver call; an answer cut short by the clock is not repeatable
@@ -103,6 +105,7 @@ class SolverSettings(_Table):
     """
 
     tangent_sek: float = Field(gt=0, allow_inf_nan=False)
+    tangents: Literal["adaptive", "fixed"] = "adaptive"
     mip_gap_sek: float = Field(gt=0, allow_inf_nan=False)
     integers: Literal["fix", "each_round"] = "fix"
     time_limit_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -112,6 +115,7 @@ class SolverSettings(_Table):
         """The settings of a block."""
         return BlockSettings(
             tangent_tol=self.tangent_sek,
+            tangents=self.tangents,
             mip_abs_gap=self.mip_gap_sek,
             milp=self.integers,
             time_limit_s=self.time_limit_s,
