@@ -21,6 +21,8 @@ from problems import fan_figures
 from problems.plot_style import COLOURS, COLUMN_IN, GREY, HATCHES, MARKERS, STYLE, hours_of_day
 from problems.schedules import device_name, outside, reactive_by_device, worst_node
 
+MOST_SHOWN = 6  # units that fit a figure
+
 
 def draw(folder: Path) -> tuple[Path, ...]:
     """Draw every figure of a result folder into folder/figures; returns the files."""
@@ -32,13 +34,14 @@ def draw(folder: Path) -> tuple[Path, ...]:
     }
     voltages = pd.read_csv(folder / "voltages.csv", dtype={"bus": str, "scenario": str})
     scenarios = fan_figures.read_scenarios(folder)
+    shown = most_traded(schedules)
     with mpl.rc_context(STYLE):
-        signals = signals_by_round(pd.read_csv(folder / "prices.csv"), schedules)
+        signals = signals_by_round(pd.read_csv(folder / "prices.csv"), shown)
         if scenarios is None:
             figures = {
                 "voltages": voltage_profile(voltages),
                 "signals": signals,
-                "reactive_schedule": reactive_schedules(schedules),
+                "reactive_schedule": reactive_schedules(shown),
             }
         else:
             prob = fan_figures.probabilities(scenarios)
@@ -46,7 +49,7 @@ def draw(folder: Path) -> tuple[Path, ...]:
                 "scenarios": fan_figures.drawn_series(scenarios, voltages.hour.unique()),
                 "voltages": fan_figures.voltage_fans(voltages, prob),
                 "signals": signals,
-                "offers": fan_figures.offers(schedules, prob),
+                "offers": fan_figures.offers(shown, prob),
             }
         figures["convergence"] = convergence(pd.read_csv(folder / "iterations.csv"))
         paths = []
@@ -54,6 +57,13 @@ def draw(folder: Path) -> tuple[Path, ...]:
             paths.append(out / f"{name}.png")
             figure.savefig(paths[-1])
     return tuple(paths)
+
+
+def most_traded(schedules: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The MOST_SHOWN units with the largest change of reactive power in hours with a need, in the given order."""
+    change = {unit: float(s.dq_kvar[s.need].abs().max() if s.need.any() else 0.0) for unit, s in schedules.items()}
+    chosen = set(sorted(change, key=lambda unit: -change[unit])[:MOST_SHOWN])
+    return {unit: s for unit, s in schedules.items() if unit in chosen}
 
 
 def voltage_profile(table: pd.DataFrame) -> Figure:
@@ -75,7 +85,9 @@ def voltage_profile(table: pd.DataFrame) -> Figure:
             )
         for limit in ("v_min_pu", "v_max_pu"):
             axis.axhline(table[limit].iloc[0], color="black", ls="--", lw=0.8, zorder=4)
-        worst = table[outside(table, "v_before_pu")].head(2)
+        depth = np.maximum(table.v_min_pu - table.v_before_pu, table.v_before_pu - table.v_max_pu)
+        worst = table[outside(table, "v_before_pu")]
+        worst = worst.loc[depth[worst.index].nlargest(2).index].sort_index() if len(worst) > 2 else worst
         values = [f"bus {row.bus}, {row.label}: {getattr(row, column):.5f}" for row in worst.itertuples()]
         axis.set_ylabel("Voltage (pu)")
         axis.set_title(f"{title} ({'; '.join(values)})" if values else title, fontsize=7)
@@ -85,7 +97,7 @@ def voltage_profile(table: pd.DataFrame) -> Figure:
     axes[0].plot([], [], color=GREY, lw=0.6, label="other buses" if marked else "buses")
     axes[0].plot([], [], color="black", ls="--", lw=0.8, label="limits")
     hours_of_day(axes[-1], table.hour)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(marked) + 2)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(marked) + 2, 4))
     return figure
 
 
