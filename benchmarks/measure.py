@@ -34,11 +34,14 @@ class Watch:
         gap           (UB - LB) / |UB|
         coordination  (UB - LB) / (UB - LB0)
         lagrangian    (D* - LB) / |D*|, D* the optimum with convex blocks, from the one model
+
+    Where the gap has not fallen by a tenth in `patience` rounds the run has stalled and ends, too.
     """
 
     measure: Measure
     tolerance: float
     lagrangian: float | None
+    patience: int | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     lower: float = -np.inf
     upper: float = np.inf
@@ -61,10 +64,20 @@ class Watch:
             }
         )
         if gap > self.tolerance:
-            return None
+            return self._stalled()
         linearised = c.bound_of == "linearised"
         status = RunStatus.CERTIFIED_LINEARISED if linearised else RunStatus.CERTIFIED
         return Stop(f"{self.measure} {gap:.2e} <= {self.tolerance:g}", status)
+
+    def _stalled(self) -> Stop | None:
+        """The gap of the newest row against that of `patience` rows before; a gap that is not known has not fallen."""
+        if self.patience is None or len(self.rows) <= self.patience:
+            return None
+        before, now = (np.inf if g is None else g for g in (self.rows[i]["gap"] for i in (-1 - self.patience, -1)))
+        if now <= 0.9 * before and np.isfinite(now):
+            return None
+        reason = f"stalled: the gap has not fallen by a tenth in {self.patience} rounds"
+        return Stop(reason, RunStatus.ITERATION_LIMIT)
 
     def _gap(self, neutral: float | None) -> float:
         if self.measure == "lagrangian":
@@ -101,7 +114,8 @@ def measure(job: Run, settings: Settings, folder: Path, reference: dict[str, Any
     """Do the run; never raises for what the rule, the blocks or the case do."""
     began = time.perf_counter()
     known = Reference(**reference) if "optimum" in reference else None
-    watch = Watch(job.instance.measure, min(settings.tolerances), known.lagrangian if known else None)
+    lagrangian = known.lagrangian if known else None
+    watch = Watch(job.instance.measure, min(settings.tolerances), lagrangian, settings.stalled_rounds)
     outcome: dict[str, Any] = {"blocks": None, "prices": None, "rows": []}
     try:
         outcome |= _run(job, settings, folder, watch)

@@ -39,13 +39,17 @@ SECTIONS = ("benchmark", "rule", "instance", "only", "start_values", "quick")
 
 @dataclass(frozen=True)
 class Settings:
-    """Limits of every run, and the gaps that are counted to."""
+    """Limits of every run, and the gaps that are counted to.
+
+    stalled_rounds  a run ends where its gap has not fallen by a tenth in so many rounds; None = never
+    """
 
     title: str
     tolerances: tuple[float, ...]
     max_rounds: int
     time_limit_s: float
     reference_time_limit_s: float
+    stalled_rounds: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +142,7 @@ def _settings(table: Tables, book: Book) -> Settings | None:
     names = list(Settings.__dataclass_fields__)
     before = len(book.mistakes)
     for name in names:
-        if name not in table:
+        if name not in table and name != "stalled_rounds":
             book.add(("benchmark", name), "is missing", f"add {name} = ...")
     for name, value in table.items():
         if name not in names:

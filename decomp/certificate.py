@@ -14,7 +14,7 @@ coordinator that is not convex is linearised at the recovered point itself, so t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -99,11 +99,15 @@ class Realised:
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """Exact answers of all blocks at one price: price (n,), blocks = sum_us pi_s bound_us, needed = the active rows."""
+    """Exact answers of all blocks at one price: price (n,), blocks = sum_us pi_s bound_us, needed = the active rows.
+
+    network: the coordinator's part, where it holds for good: of an exact problem that no block reports anything to.
+    """
 
     price: FloatArray
     blocks: float
     needed: bytes
+    network: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +118,7 @@ class Chosen:
     expected: float
 
 
-Memory = tuple[tuple[bytes, Answers] | None, Sweep | None, Chosen | None]
+Memory = tuple[tuple[bytes, Answers] | None, Sweep | None, Sweep | None, Chosen | None]
 
 
 class Certifier:
@@ -124,17 +128,18 @@ class Certifier:
         self.fleet, self.coordinator = fleet, coordinator
         self.evaluates, self.exact, self.bounds = "evaluate" in abilities, "bound" in abilities, bounds
         self._neutral: tuple[bytes, Answers] | None = None
+        self._zero: Sweep | None = None
         self._best: Sweep | None = None
         self._chosen: Chosen | None = None
 
     @property
     def memory(self) -> Memory:
         """What is remembered between rounds, as a plain value."""
-        return self._neutral, self._best, self._chosen
+        return self._neutral, self._zero, self._best, self._chosen
 
     def take_up(self, memory: Memory) -> None:
         """Go on from what `memory` gave."""
-        self._neutral, self._best, self._chosen = memory
+        self._neutral, self._zero, self._best, self._chosen = memory
 
     def certify(
         self,
@@ -167,7 +172,9 @@ class Certifier:
         if self.exact and self.bounds and same:
             needed = state.block_active().tobytes()
             sweep = Sweep(node_price, answers.expected_bound(), needed)
-            zero = Sweep(state.setup.neutral, self._neutral_sweep(state).expected_bound(), needed)
+            zero = self._zero
+            if zero is None or zero.needed != needed:
+                zero = Sweep(state.setup.neutral, self._neutral_sweep(state).expected_bound(), needed)
             more = [
                 Sweep(split_price(layout, s.price, state.setup.neutral)[0], a.expected_bound(), needed)
                 for s, a in zip(asked[1:], answered[1:], strict=True)
@@ -175,10 +182,10 @@ class Certifier:
             ]
             if self._best is not None and self._best.needed == needed:
                 more.append(self._best)
-            found = [(self._bound(s, center, reports, warm), s) for s in (zero, sweep, *more)]
-            neutral, bound_of = found[0][0]
-            lower = max((b for (b, _), _ in found if b is not None), default=None)
-            best = next((s for (b, _), s in found if b is not None and b == lower), sweep)
+            found = [self._bound(s, center, reports, warm) for s in (zero, sweep, *more)]
+            neutral, bound_of, self._zero = found[0]
+            lower = max((b for b, _, _ in found if b is not None), default=None)
+            best = next((s for b, _, s in found if b is not None and b == lower), sweep)
             bound_price, self._best = best.price, best
             if bound_of != "linearised":  # a bound linearised at one point says nothing of another
                 point = self._more(point, average, candidate, lower)
@@ -291,13 +298,17 @@ class Certifier:
 
     def _bound(
         self, sweep: Sweep, center: FloatArray, reports: Reports, warm: tuple[Warm, ...]
-    ) -> tuple[float | None, str]:
-        """The blocks' part is proven once and for all; the coordinator's belongs to its model at `center`."""
+    ) -> tuple[float | None, str, Sweep]:
+        """The blocks' part is proven once and for all; the coordinator's mostly belongs to its model at `center`."""
+        if sweep.network is not None:
+            return sweep.blocks + sweep.network, "exact", sweep
         query = Query(sweep.price, center, np.zeros_like(sweep.price), want_bound=True)
         answer, _ = answer_all(self.coordinator, query, reports, warm)
         if answer.bound is None or np.isnan(sweep.blocks):
-            return None, answer.bound_of
-        return sweep.blocks + answer.bound, answer.bound_of
+            return None, answer.bound_of, sweep
+        if answer.bound_of == "exact" and not any(len(report) for report in reports.values()):
+            sweep = replace(sweep, network=answer.bound)
+        return sweep.blocks + answer.bound, answer.bound_of, sweep
 
 
 def nearest_answers(layout: Layout, y: FloatArray) -> FloatArray:

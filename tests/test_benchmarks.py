@@ -427,6 +427,16 @@ def test_bounds_of_a_linearised_problem_do_not_outlive_their_point():
     assert [r["gap"] for r in watch.rows] == pytest.approx([0.1, 0.6])
 
 
+def test_a_run_whose_gap_no_longer_falls_ends_as_not_reached():
+    watch = Watch("gap", 1e-3, None, patience=3)
+    ended = {}
+    for k, upper in enumerate([40.0, 30.0, 20.0, 16.0, 15.9, 15.9, 15.8, 12.0]):
+        ended[k] = watch(Seen(k, 10.0, upper))
+    assert [k for k, stop in ended.items() if stop] == [6]
+    assert ended[6].status == RunStatus.ITERATION_LIMIT
+    assert "not fallen by a tenth in 3 rounds" in ended[6].reason
+
+
 def test_the_lagrangian_gap_asks_for_the_bound_alone():
     watch = Watch("lagrangian", 1e-3, 50.0)
     assert watch(Seen(0, 45.0, None)) is None
