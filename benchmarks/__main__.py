@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from decomp.errors import InputError
 from decomp.ranks import Ranks, find_ranks
 
 ENDED, BAD_INPUT, INTERRUPTED = 0, 2, 130
+TOGETHER = 12  # instances: an interrupted benchmark has all runs of those it has begun with
 Jobs = list[tuple[str, tuple[Any, ...]]]
 
 
@@ -62,19 +64,27 @@ def _work(
     jobs: int,
     ranks: Ranks,
 ) -> None:
-    """First the references, which runs are measured against, then the runs, in the order of the file."""
-    s = plan.settings
-    wanted: Jobs = [(key, (i, s, folder)) for key, i in references.items() if store.get(key) is None]
-    _do(store, find_reference, _dealt(wanted, ranks), jobs, s.reference_time_limit_s * 2 + 60, ranks, "reference")
-    ranks.gather_objects(None)
-    ranks.agree(None)  # the references of all ranks are there
-    todo: Jobs = []
-    for key, run in runs.items():
-        if store.get(key) is None:
-            known = store.get(_instance_key(plan, run.instance, folder)) or {}
-            todo.append((key, (run, s, folder, known)))
-    _do(store, measure, _dealt(todo, ranks), jobs, s.time_limit_s * 2 + 60, ranks, "run")
-    ranks.gather_objects(None)
+    """A few instances at a time, in the order of the file: their references, then the runs measured against them."""
+    s, instance_of = plan.settings, {key: _instance_key(plan, run.instance, folder) for key, run in runs.items()}
+    for some in _batched(references.items(), TOGETHER):
+        wanted: Jobs = [(key, (i, s, folder)) for key, i in some if store.get(key) is None]
+        _do(store, find_reference, _dealt(wanted, ranks), jobs, s.reference_time_limit_s * 2 + 60, ranks, "reference")
+        ranks.gather_objects(None)
+        ranks.agree(None)  # the references of all ranks are there
+        todo: Jobs = []
+        for key, run in runs.items():
+            own = instance_of[key]
+            if own in dict(some) and store.get(key) is None:
+                todo.append((key, (run, s, folder, store.get(own) or {})))
+        _do(store, measure, _dealt(todo, ranks), jobs, s.time_limit_s * 2 + 60, ranks, "run")
+        ranks.gather_objects(None)
+
+
+def _batched(things: Iterable[tuple[str, Instance]], n: int) -> Iterable[tuple[tuple[str, Instance], ...]]:
+
+    left = iter(things)
+    while some := tuple(islice(left, n)):
+        yield some
 
 
 def _dealt(jobs: Jobs, ranks: Ranks) -> Jobs:
