@@ -10,6 +10,7 @@ import dataclasses
 import json
 import platform
 import resource
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,7 +122,7 @@ def main() -> None:
     parser.add_argument("--one-model-up-to", type=int, default=300, help="scenarios; more are only decomposed")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    sets = "".join(f" --set {text}" for text in given.overrides)
+    sets = "".join(f" --set {shlex.quote(text)}" for text in given.overrides)
     counts = " ".join(map(str, given.scenarios))
     command = (
         f"python -m benchmarks.microgrid {given.case}{sets} --scenarios {counts} "
