@@ -15,7 +15,7 @@ from decomp.coordinators import Nobody
 from decomp.course import Course, Progress
 from decomp.errors import CheckpointError, RefusedError, TatonnementError
 from decomp.fleet import AskedToStop, Fleet, Make, OnFailure
-from decomp.judging import Step, at_limit, certified, first, look
+from decomp.judging import Step, at_limit, certified, first, look, sketch
 from decomp.layout import Layout
 from decomp.messages import Coupling, FloatArray, Key
 from decomp.ranks import Ranks, Serial
@@ -32,10 +32,14 @@ LIMITS = (RunStatus.ITERATION_LIMIT, RunStatus.DIVERGED)
 
 @dataclass(frozen=True)
 class Limits:
-    """When a run ends without success: after so many rounds, or seconds (None = no limit)."""
+    """When a run ends without success: after so many rounds, or seconds (None = no limit).
+
+    schedules   every block's own series are in the result; without them a run of very many blocks ends much sooner
+    """
 
     max_rounds: int
     time_limit_s: float | None = None
+    schedules: bool = True
 
     def __post_init__(self) -> None:
         if self.max_rounds < 1:
@@ -95,7 +99,7 @@ def run(
         fleet.serve()
         return None
     with fleet:
-        recorder = Recorder(layout, coordinator, fleet, callbacks, files)
+        recorder = Recorder(layout, coordinator, fleet, callbacks, files, schedules=limits.schedules)
         limit_s = limits.time_limit_s
 
         def late() -> bool:
@@ -170,7 +174,7 @@ def _loop(
         stale = step.stale  # while an answer is, nothing is proven and nothing has succeeded
         certificate = proof() if settings.every and (k + 1) % settings.every == 0 and not stale else None
         seen = look(step, certificate, recorder.elapsed_s)
-        point = np.concatenate([step.round.block_price, step.round.answers.y])
+        point = sketch(np.concatenate([step.round.block_price, step.round.answers.y]))
         met = None if stale else first(criteria, seen)
         if met and step.late:
             met = None  # said of answers to several prices; the next round tells

@@ -16,6 +16,7 @@ from decomp.rules.base import Candidate, State
 from decomp.stopping import Iterate, RunStatus, Stop, StoppingCriterion, period
 from decomp.trace import Round
 
+MANY = 20_000  # entries from which on a point is told by its sketch
 PROVEN = (RunStatus.CERTIFIED, RunStatus.CERTIFIED_LINEARISED)
 
 
@@ -49,6 +50,17 @@ def certified(criteria: Sequence[StoppingCriterion], seen: Iterate) -> Stop | No
     """What the first criterion says that proves something."""
     stops = [stop for criterion in criteria if (stop := criterion(seen))]
     return next((s for s in stops if s.status in PROVEN), None)
+
+
+def sketch(point: FloatArray) -> FloatArray:
+    """A point to tell others by: itself, or 512 sums of its entries with signs drawn once where it has very many.
+
+    Equal points have equal sketches, and no two that a run would meet differ in the signs' blind directions alone.
+    """
+    if len(point) <= MANY:
+        return point
+    signs = np.random.default_rng(0).integers(0, 2, len(point)) * 2.0 - 1.0
+    return np.asarray(np.bincount(np.arange(len(point)) % 512, signs * point), np.float64)
 
 
 def at_limit(k: int, max_rounds: int, seen: Iterate, visited: Sequence[FloatArray]) -> Stop | None:

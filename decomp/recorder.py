@@ -51,9 +51,11 @@ class Recorder:
         fleet: Fleet,
         callbacks: Sequence[Callable[[Row], None]],
         files: GrowingFiles | None = None,
+        *,
+        schedules: bool = True,
     ) -> None:
         self.layout, self.coordinator, self.fleet, self.callbacks = layout, coordinator, fleet, callbacks
-        self.files = files
+        self.files, self.schedules = files, schedules
         self.rows: list[Row] = []
         self.prices: list[FloatArray] = []
         self.visited: deque[FloatArray] = deque(maxlen=24)  # what the detection of cycles looks at
@@ -226,7 +228,7 @@ class Recorder:
             check=check,
             price=price,
             certificate=certificate,
-            details=self.fleet.detail() if final is not None and stop.status != RunStatus.FAILED else {},
+            details=self.fleet.detail() if self.schedules and final and stop.status != RunStatus.FAILED else {},
             block_solves=self.fleet.block_solves,
             wall_time_s=self.elapsed_s,
             solver_time_s=self.fleet.solver_time_s,

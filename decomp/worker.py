@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 SOLVE, EVALUATE = range(2)
 PENALISED, ACTIVE, EXACT, KEEP, ASIDE, SLOPES, CUT = (1 << i for i in range(7))  # flags of a question
 SKIPPED = -1  # status of a block that was not asked, because the run has been asked to stop
+TELL_S = 10.0  # a round that takes long says so often how far it is
 MOST_TOGETHER = 32  # blocks asked at once: between two such groups a rank looks whether it was asked to stop
 Make = Callable[[Key], Subproblem]
 Troubles = dict[str, str]  # why blocks gave no answer, by name
@@ -72,7 +73,11 @@ class Worker:
         self.texts = {}
         parcel = Parcel(self.share, bool(flags & SLOPES))
         done: dict[int, Response] = {}
+        told = time.perf_counter()
         for i, b in enumerate(self._mine):
+            if time.perf_counter() - told > TELL_S:
+                told = time.perf_counter()
+                log.info("%d of %d blocks of rank %d have answered", i, len(self._mine), self.ranks.rank)
             if i in done:
                 parcel.put(i, done[i])
                 continue

@@ -121,8 +121,7 @@ class CompiledBlock:
             return self._failed(ready.status, f"initial schedule: {ready.message}", None, begin)
         program, state = self.program, ready.state
         entries = tuple(f"offer {i} = {value:.6g}" for i, value in enumerate(y))
-        held = program.with_rows(program.coupling, y + self._origin(state) - program.coupling_0, entries)
-        fixed = ProgramSolver(held, self.settings, self.first_options, self.first_options)
+        fixed, held = self.solver.holding(program, y + self._origin(state) - program.coupling_0, entries)
         question = self._question(held, state, np.zeros(len(y)), state.active)
         start = replace(state, basis=None)
         outcome = fixed.answer(question, start, exact=False)

@@ -67,6 +67,29 @@ class ProgramSolver:
         self.scaled = Scaled.of(program)
         self.quadratic = Quadratic(program, self.scaled)
         self.warm = WarmLinear(self.scaled, settings.fresh_every)
+        self._holding: tuple[ProgramSolver, Program] | None = None
+
+    def holding(self, program: Program, offer: FloatArray, names: tuple[str, ...]) -> tuple[ProgramSolver, Program]:
+        """The program with coupling x = offer, and what solves it; done once for all programs with the same matrix."""
+        if self._holding is None or program.A is not self.scaled.base:
+            held = program.with_rows(program.coupling, offer, names)
+            solver = ProgramSolver(held, self.settings, self.first_options, self.first_options)
+            if program.A is self.scaled.base:
+                self._holding = solver, held
+            return solver, held
+        solver, held = self._holding
+        return solver, held.variant(
+            cost=program.cost,
+            constant=program.constant,
+            row_lo=np.concatenate([program.row_lo, offer]),
+            row_hi=np.concatenate([program.row_hi, offer]),
+            lb=program.lb,
+            ub=program.ub,
+            coupling_0=program.coupling_0,
+            report_0=program.report_0,
+            terms=program.terms,
+            row_names=program.row_names + names,
+        )
 
     def answer(self, question: Question, state: WarmState, exact: bool) -> Outcome:
         """Continuous programs at once; with integers: decide them when new or asked, then the continuous program."""

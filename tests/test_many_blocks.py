@@ -1,0 +1,67 @@
+"""A thousand blocks in one run: one solver for each unit, little memory for each block, nothing kept of old rounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.communities import Communities
+from decomp.fleet import Fleet
+from decomp.judging import MANY, sketch
+from decomp.layout import Layout, Signals
+from decomp.ranks import Serial
+from problems.lec.community import LocalEnergyCommunity
+
+UNITS, SCENARIOS = 4, 250
+PAGE = 4096
+
+
+def resident() -> int:
+    return PAGE * int(Path("/proc/self/statm").read_text().split()[1])
+
+
+def test_a_thousand_blocks_share_four_solvers_and_hold_little_each() -> None:
+    case = Communities(UNITS, SCENARIOS)
+    blocks: list[LocalEnergyCommunity] = []
+
+    def make(key):
+        blocks.append(case.make(key))
+        return blocks[-1]
+
+    layout, before = Layout.of(case.couplings, case.n), resident()
+    price = np.full(len(layout.entry), 0.0222)
+    memory = []
+    with Fleet(Serial(), layout, make) as fleet:
+        fleet.build()
+        for k in range(4):
+            moved = price + 0.02 * k * (np.arange(len(price)) % case.n == 16)
+            answers = fleet.solve(Signals(layout, moved, id=k))
+            memory.append(resident())
+    assert len(blocks) == UNITS * SCENARIOS
+    assert len({block.company for block in blocks}) == UNITS
+    assert (memory[0] - before) / len(blocks) < 60_000  # models and solvers included
+    assert memory[3] - memory[1] < 2_000 * len(blocks)
+    assert np.all(np.isfinite(answers.bound))
+    value = answers.cost - layout.inner(moved, answers.y)
+    assert np.all(answers.bound <= value + 1e-6)
+    assert np.all(value - answers.bound < 0.01 * np.abs(value))
+    # what a block answers among a thousand it answers by itself, after the same questions
+    for b in (3, 700):
+        alone = case.make(layout.keys[b])
+        for k in range(4):
+            moved = price + 0.02 * k * (np.arange(len(price)) % case.n == 16)
+            answer = alone.solve(Signals(layout, moved, id=k).at(b))
+        assert np.array_equal(answer.y, answers.at(b).y)
+        assert (answer.cost, answer.bound) == (answers.cost[b], answers.bound[b])
+
+
+def test_a_point_of_many_entries_is_told_by_a_sketch() -> None:
+    rng = np.random.default_rng(1)
+    small, large = rng.normal(size=MANY), rng.normal(size=3 * MANY)
+    assert sketch(small) is small
+    assert len(sketch(large)) == 512
+    assert np.array_equal(sketch(large), sketch(large.copy()))
+    other = large.copy()
+    other[5] += 1e-3
+    assert np.max(np.abs(sketch(other) - sketch(large))) > 0.9e-3
