@@ -21,78 +21,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
-from typing import Annotated, Literal, Self
+from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from decomp.coordinator import Coordinator, Reports
 from decomp.errors import CoordinatorError, InputError
 from decomp.messages import BoolArray, Check, FloatArray, IntArray, Key, Query, Request
 from problems.dso_hour import DsoHour
-from problems.dso_inputs import PROBABILITY_TOLERANCE, places, scenarios_of, wrong_arrays, wrong_units
+from problems.dso_inputs import scenarios_of, wrong_arrays, wrong_units
+from problems.dso_reports import Reader, kept_secure
+from problems.dso_settings import DsoSettings
 from problems.network.feeder import Network
 from problems.network.hour import NoFlowError, exceedance
 from problems.network.power_flow import solve
 
 log = logging.getLogger(__name__)
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Warm = Mapping[str, np.ndarray] | None
-
-
-class DsoSettings(BaseModel):
-    """The [dso] table of a case file.
-
-    requirement   "resolved": every round the least-cost request at the round's prices
-                  "held": (47) is evaluated once at equal neutral signals, min c^Q sum_b |Z_b| + shedding, so that each
-                  need goes to the most sensitive PCC; that request is kept while the signals move. It is evaluated
-                  again, and grows, when the offers meet it and a voltage is still outside its limits (asked anew
-                  where growing does not keep them)
-    products      ["q"], or ["p", "q"]: what a community may change for the DSO, and at which nodes there are prices
-    freeze_p      the net active power of hours with a need stays as first scheduled (the communities keep to it; the
-                  flow here always uses the power that they report). Without it no bound is proven: active power moves
-                  the voltages too, nobody prices it, and a bound at the reported power is none where it may change
-    shed_cost_sek_per_kvarh  C^LS, for each kvarh of reactive load taken off
-    voltage_slack_cost_sek_per_pu_h  C^V, for the worst voltage's distance from its limit where nothing else helps; it
-                  has to be dearer than any cure: more than C^LS / (least useful dV/dQ in pu per kvar)
-    voltage_tolerance_pu  a limit exceeded by no more than this counts as kept when violations are looked for
-    margin_pu     requests are for limits tightened by this much, so that offers that come near a request from one side
-                  end inside the limits; costs, checks and bounds are of the limits themselves
-    price_floor   least reference price for the step functions, SEK/kWh (spot prices may be zero or negative)
-    secure_share  the voltages keep their limits in scenarios of this probability. Which ones are left out is decided
-                  once, by power flows of the initial schedules: the largest violation first, as long as the share
-                  allows; every bound is for that choice
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    requirement: Literal["held", "resolved"]
-    products: tuple[Literal["p", "q"], ...] = ("q",)
-    freeze_p: bool
-    shed_cost_sek_per_kvarh: Positive
-    voltage_slack_cost_sek_per_pu_h: Positive = 1e9
-    voltage_tolerance_pu: Positive = 1e-6
-    margin_pu: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    price_floor: Positive = 0.01
-    secure_share: Annotated[float, Field(gt=0, le=1)] = 1.0
-
-    @model_validator(mode="after")
-    def _products_fit(self) -> Self:
-        wrong = []
-        if sorted(self.products) not in (["q"], ["p", "q"]):
-            wrong.append(f'products = {list(self.products)}: give ["q"] or ["p", "q"]')
-        if self.trades_p and self.freeze_p:
-            wrong.append('freeze_p = true leaves nothing of the product "p": set it to false')
-        if self.trades_p and self.requirement == "held":
-            wrong.append('requirement = "held" is a reading of eq. (47), which asks for reactive power: use "resolved"')
-        if wrong:
-            raise ValueError("; ".join(wrong))
-        return self
-
-    @property
-    def trades_p(self) -> bool:
-        """Active power is a product."""
-        return "p" in self.products
 
 
 class DSO(Coordinator):
@@ -195,14 +140,13 @@ class DSO(Coordinator):
         self._limits = [  # each (S, U, 2, T): reactive injection, then active where it is a product
             np.array([[of.get(key, free) for key in keys] for keys in self._keys]) for of in limits.values()
         ]
-        self._place, self._bundled = places(self._keys, {}), False
+        self._reader = Reader(self._keys, (2 if settings.secure_share >= 1 else 3) * steps, {})
         self._chosen: tuple[bytes, BoolArray] | None = None  # the last choice and what it was made from
-        self._heard: tuple[Reports, FloatArray] | None = None  # the last reports, put together
 
     def with_bundles(self, bundles: Mapping[Key, Sequence[Key]]) -> DSO:
         """The same DSO where blocks are bundles: block -> its scenarios, whose reports come one after the other."""
         same = copy(self)
-        same._place, same._bundled = places(self._keys, bundles), any(len(m) > 1 for m in bundles.values())
+        same._reader = Reader(self._keys, self._reader.width, bundles)
         return same
 
     def parts(self) -> tuple[IntArray, ...]:
@@ -220,7 +164,7 @@ class DSO(Coordinator):
     def voltages(self, Z: FloatArray, reports: Reports) -> FloatArray:
         """(T, S, n_bus) voltage magnitudes at Z (all rows), by one batched flow. Raises CoordinatorError."""
         steps, count, base = len(self.times), len(self.scenarios), self.network.base_kva
-        told = self._told(reports)
+        told = self._reader.read(reports)
         per_step = [self._injections(t, told) for t in range(steps)]
         p, q = (np.concatenate([step[i] for step in per_step]) for i in (0, 1))
         moved = np.repeat(Z.reshape(steps, -1), count, axis=0)
@@ -239,7 +183,7 @@ class DSO(Coordinator):
         """
         if self.settings.secure_share >= 1:
             return np.ones(len(self.scenarios), bool)
-        return self._secure(self._told(reports))
+        return self._secure(self._reader.read(reports))
 
     def _secure(self, told: FloatArray) -> BoolArray:
         steps, count = len(self.times), len(self.scenarios)
@@ -252,18 +196,16 @@ class DSO(Coordinator):
             p, q = (np.concatenate([step[i] for step in per_step]) / self.network.base_kva for i in (0, 1))
             flow = solve(self.network, p, q)
             worst = np.where(flow.converged, exceedance(self.network, flow.v_pu), np.inf)
-            self._chosen = made_from, self._kept(worst.reshape(steps, count).max(axis=0))
+            self._chosen = (
+                made_from,
+                kept_secure(
+                    worst.reshape(steps, count).max(axis=0),
+                    self.prob,
+                    self.settings.secure_share,
+                    self.settings.voltage_tolerance_pu,
+                ),
+            )
         return self._chosen[1]
-
-    def _kept(self, worst: FloatArray) -> BoolArray:
-        """(S,) False for the largest violations, until the next would leave less than secure_share."""
-        kept, left = np.ones(len(worst), bool), 1.0 - self.settings.secure_share
-        for s in np.argsort(-worst, kind="stable"):
-            if worst[s] <= self.settings.voltage_tolerance_pu or self.prob[s] > left + PROBABILITY_TOLERANCE:
-                break
-            kept[s] = False
-            left -= self.prob[s]
-        return kept
 
     def check(self, part: int, Z: FloatArray, reports: Reports) -> Check:
         """A load flow at Z; no shedding."""
@@ -333,7 +275,7 @@ class DSO(Coordinator):
 
     def _hour(self, t: int, reports: Reports) -> DsoHour:
         settings, rows = self.settings, self.parts()[t]
-        told = self._told(reports)
+        told = self._reader.read(reports)
         p_kw, q_kvar = self._injections(t, told)
         least, most = self._reachable(t, told)
         return DsoHour(
@@ -354,24 +296,6 @@ class DSO(Coordinator):
             slack_cost=settings.voltage_slack_cost_sek_per_pu_h,
             tolerance_pu=settings.voltage_tolerance_pu,
         )
-
-    def _told(self, reports: Reports) -> FloatArray:
-        """(S, U, 2T or 3T) what was reported of every unit in every scenario; put together once for all hours."""
-        if self._heard is not None and self._heard[0] is reports:
-            return self._heard[1]
-        width = (2 if self.settings.secure_share >= 1 else 3) * len(self.times)
-        told = np.empty((len(self.scenarios), len(self.units), width))
-        for s, row in enumerate(self._place):
-            for u, (key, i, of) in enumerate(row):
-                report = reports.get(key)
-                # a bundle with fewer scenarios than others fills its report up
-                if report is None or len(report) < of * width or (not self._bundled and len(report) != width):
-                    got = "nothing" if report is None else f"{len(report)} figures"
-                    need = f"{of * width}: net active import in kW, then injected kvar, of every step"
-                    raise CoordinatorError(f"block {key} reported {got}; the DSO's load flow needs {need}")
-                told[s, u] = report[i * width : (i + 1) * width]
-        self._heard = (reports, told)
-        return told
 
     def _reachable(self, t: int, told: FloatArray) -> tuple[FloatArray, FloatArray]:
         """(B,), (B,): the change of injection that the units at each node can still make, in every scenario."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -75,13 +75,3 @@ def scenarios_of(
     )
     prob = np.array([probabilities[key] for key in widest])
     return labels, prob, keys
-
-
-def places(
-    keys: Sequence[Sequence[Key]], bundles: Mapping[Key, Sequence[Key]]
-) -> tuple[tuple[tuple[Key, int, int], ...], ...]:
-    """Where each unit's report of each scenario is: the block, which of its scenarios it is, and of how many."""
-    at = {key: (key, 0, 1) for row in keys for key in row}
-    for block, members in bundles.items():
-        at |= {member: (block, i, len(members)) for i, member in enumerate(members)}
-    return tuple(tuple(at[key] for key in row) for row in keys)

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from decomp.pyomo_block import BlockSettings
-from problems.dso import DsoSettings
+from problems.dso_settings import DsoSettings
 from problems.fleet.settings import FleetSettings
 from problems.lec.settings import LecSettings
 from problems.market_scenarios import ScenarioSettings

@@ -100,15 +100,15 @@ def test_the_choice_of_scenarios_does_not_move_with_the_schedules() -> None:
     """Where active power is free the reports change from round to round; the initial schedules in them do not."""
     problem, result = solved(*HALF)
     assert result.initial is not None
-    reports = {key: report.copy() for key, report in result.initial.answers.reports().items()}
-    before = problem.coordinator.secure(reports).tolist()
-    for report in reports.values():
-        report[:4] += 500.0
-    assert problem.coordinator.secure(reports).tolist() == before
-    for report in reports.values():
-        report[8:] += np.linspace(-300.0, 300.0, 4)
+    first = result.initial.answers.reports()
+    before = problem.coordinator.secure(first).tolist()
+    assert not all(before)
+    moved = {key: np.append(report[:4] + 500.0, report[4:]) for key, report in first.items()}
+    assert problem.coordinator.secure(moved).tolist() == before
+    other = {key: np.append(report[:8], report[8:] - 2000.0) for key, report in first.items()}  # nothing is violated
+    assert all(problem.coordinator.secure(other))
     with pytest.raises(CoordinatorError, match="reported 8 figures"):
-        problem.coordinator.secure({key: report[:8] for key, report in reports.items()})
+        problem.coordinator.secure({key: report[:8] for key, report in first.items()})
 
 
 def test_a_left_out_scenario_has_no_limits_and_sheds_nothing() -> None:
