@@ -37,7 +37,8 @@ class BarzilaiBorwein(PriceAscent):
     memory  how many values the guard looks back on; 1 = every accepted round improves the dual
 
     needs: nothing beyond an answer to a price. reveals: y, cost. wins when: answers are smooth in the price and only
-    prices may be sent; no constant to tune. On LP and MILP blocks the slope jumps and it does not converge.
+    prices may be sent; no constant to tune. Where the slope jumps it stalls: on LP and MILP blocks, and beside a
+    coordinator whose own cost is linear, such as shedding at a price; what the offers leave open is paid at that price.
     Barzilai and Borwein (1988); Raydan (1997), the guard; Zhou, Gao and Dai (2006), the choice.
     """
 
