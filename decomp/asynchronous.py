@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from decomp.errors import RefusedError
-from decomp.fleet import ROAM, AskedToStop, Fleet, OnFailure, dealt
+from decomp.errors import AskedToStop, RefusedError
+from decomp.fleet import ROAM, Fleet, OnFailure, dealt
 from decomp.layout import Answers, Layout, Signals
 from decomp.messages import FloatArray, IntArray
 from decomp.packing import Parcel, Share, unpack
@@ -51,7 +51,7 @@ class AsynchronousSettings:
 
 
 class AsynchronousFleet(Fleet):
-    """A fleet whose root solves no blocks, and whose kept answers may be some rounds old.
+    """A fleet whose root solves no blocks but all parts of the coordinator, and whose answers may be some rounds old.
 
     Everything else (a sweep for a certificate, an evaluation, a checkpoint) calls the workers in first: each ends the
     block it is solving, and the collectives go on as ever.

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from decomp.coordinator import Coordinator, Reports, Warm, answer_all, check_all, evaluate_all
+from decomp.coordinator import Coordinator, Parts, Reports, Warm
 from decomp.errors import BoundError
 from decomp.fleet import Fleet
 from decomp.layout import Answers, Layout, Signals
@@ -206,7 +206,7 @@ class Certifier:
             recovered=point.name,
             answers=point.answers,
             request=point.request,
-            check=check_all(self.coordinator, center, reports),
+            check=self._parts().check(center, reports),
             price=node_price,
             bound_price=bound_price,
             w_sum=layout.multiplier_sum(state.w)[0],
@@ -293,8 +293,11 @@ class Certifier:
         if not np.isfinite(cost) or spread > 1e-9 * (1 + np.max(np.abs(ybar), initial=0.0)):
             n = len(layout.count)
             return Realised(name, np.inf, answers, Request(np.zeros(n), np.inf, np.ones(n, bool), feasible=False))
-        request = evaluate_all(self.coordinator, layout.totals(ybar), answers.reports())
+        request = self._parts().evaluate(layout.totals(ybar), answers.reports())
         return Realised(name, cost + request.cost, answers, request)
+
+    def _parts(self) -> Parts:
+        return self.fleet.parts_of(self.coordinator)
 
     def _bound(
         self, sweep: Sweep, center: FloatArray, reports: Reports, warm: tuple[Warm, ...]
@@ -303,7 +306,7 @@ class Certifier:
         if sweep.network is not None:
             return sweep.blocks + sweep.network, "exact", sweep
         query = Query(sweep.price, center, np.zeros_like(sweep.price), want_bound=True)
-        answer, _ = answer_all(self.coordinator, query, reports, warm)
+        answer, _ = self._parts().answer(query, reports, warm)
         if answer.bound is None or np.isnan(sweep.blocks):
             return None, answer.bound_of, sweep
         if answer.bound_of == "exact" and not any(len(report) for report in reports.values()):

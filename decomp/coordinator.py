@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from scipy.linalg import block_diag
 
+from decomp.errors import AskedToStop
 from decomp.messages import BoolArray, Check, FloatArray, IntArray, Key, QuadraticModel, Query, Request
 
 Reports = Mapping[Key, FloatArray]
@@ -62,25 +63,68 @@ class Coordinator(ABC):
         return Check(request.feasible, 0.0 if request.feasible else -np.inf, request.cost, "")
 
 
+class Parts:
+    """All parts of a coordinator, asked here one after the other.
+
+    asked  looked at before every part: True ends it with AskedToStop
+    """
+
+    def __init__(self, coordinator: Coordinator, asked: Callable[[], bool] = lambda: False) -> None:
+        self.coordinator, self.asked = coordinator, asked
+        self.rows = coordinator.parts()
+
+    def answer(self, query: Query, reports: Reports, warm: tuple[Warm, ...]) -> tuple[Request, tuple[Warm, ...]]:
+        """Ask every part and put the answers together in node order."""
+        found = self._each("answer", [(query.rows(rows), w) for rows, w in zip(self.rows, warm, strict=True)], reports)
+        self._heard([request for request, _ in found])
+        return _merge(self.coordinator, [request for request, _ in found]), tuple(w for _, w in found)
+
+    def evaluate(self, Z: FloatArray, reports: Reports) -> Request:
+        """g(Z) over all parts."""
+        return _merge(self.coordinator, self._each("evaluate", [(Z[rows],) for rows in self.rows], reports))
+
+    def check(self, Z: FloatArray, reports: Reports) -> Check:
+        """The worst part's check."""
+        checks: list[Check] = self._each("check", [(Z[rows],) for rows in self.rows], reports)
+        return min(checks, key=lambda c: c.margin)
+
+    def _heard(self, requests: Sequence[Request]) -> None:
+        """What the parts have answered."""
+
+    def _each(self, what: str, questions: list[tuple[Any, ...]], reports: Reports) -> list[Any]:
+        found = []
+        for part, question in enumerate(questions):
+            if self.asked():
+                raise AskedToStop
+            found.append(ask(self.coordinator, what, part, question, reports))
+        return found
+
+
+def ask(coordinator: Coordinator, what: str, part: int, question: tuple[Any, ...], reports: Reports) -> Any:
+    """One part's answer."""
+    if what == "answer":
+        query, warm = question
+        return coordinator.answer(part, query, reports, warm)
+    if what == "evaluate":
+        return coordinator.evaluate(part, question[0], reports)
+    return coordinator.check(part, question[0], reports)
+
+
 def answer_all(
     coordinator: Coordinator, query: Query, reports: Reports, warm: tuple[Warm, ...]
 ) -> tuple[Request, tuple[Warm, ...]]:
     """Ask every part and put the answers together in node order."""
-    answers = [coordinator.answer(i, query.rows(rows), reports, warm[i]) for i, rows in enumerate(coordinator.parts())]
-    return _merge(coordinator, [a[0] for a in answers]), tuple(a[1] for a in answers)
+    return Parts(coordinator).answer(query, reports, warm)
 
 
 def evaluate_all(coordinator: Coordinator, Z: FloatArray, reports: Reports) -> Request:
     """g(Z) over all parts."""
-    return _merge(
-        coordinator, [coordinator.evaluate(i, Z[rows], reports) for i, rows in enumerate(coordinator.parts())]
-    )
+    return Parts(coordinator).evaluate(Z, reports)
 
 
 def check_all(coordinator: Coordinator, Z: FloatArray, reports: Reports) -> Check:
     """The worst part's check."""
-    checks = [coordinator.check(i, Z[rows], reports) for i, rows in enumerate(coordinator.parts())]
-    return min(checks, key=lambda c: c.margin)
+    return Parts(coordinator).check(Z, reports)
 
 
 def _merge(coordinator: Coordinator, requests: list[Request]) -> Request:

@@ -10,11 +10,11 @@ import numpy as np
 from decomp.asynchronous import AsynchronousFleet, AsynchronousSettings
 from decomp.certificate import Certificate, CertificateSettings, Certifier
 from decomp.checkpoint import Checkpoint, Keeper
-from decomp.coordinator import Coordinator, Warm, answer_all, check_all
+from decomp.coordinator import Coordinator, Warm
 from decomp.coordinators import Nobody
 from decomp.course import Course, Progress
-from decomp.errors import CheckpointError, RefusedError, TatonnementError
-from decomp.fleet import AskedToStop, Fleet, Make, OnFailure
+from decomp.errors import AskedToStop, CheckpointError, RefusedError, TatonnementError
+from decomp.fleet import Fleet, Make, OnFailure
 from decomp.judging import Step, at_limit, certified, first, look, sketch
 from decomp.layout import Layout
 from decomp.messages import Coupling, FloatArray, Key
@@ -90,7 +90,7 @@ def run(
     ranks = ranks or Serial()
     make: Make = subproblems.__getitem__ if isinstance(subproblems, Mapping) else subproblems
     layout = Layout.of(coupling, len(coordinator.nodes))
-    fleet = Fleet(ranks, layout, make, on_failure)
+    fleet = Fleet(ranks, layout, make, on_failure, coordinator=coordinator)
     if asynchronous is not None:
         fleet = AsynchronousFleet(ranks, layout, make, on_failure, asynchronous)
         rule = rule if asynchronous.damping == 1 else Damped(rule, asynchronous.damping)
@@ -147,8 +147,9 @@ def iterate(
     query = rule.query(k, state, answers)
     reports = answers[0].reports()
     offers = state.setup.layout.totals(state.setup.layout.mean(answers[0].y))
-    check = check_all(coordinator, offers, reports)
-    request, warm = answer_all(coordinator, query, reports, warm)
+    parts = fleet.parts_of(coordinator)
+    check = parts.check(offers, reports)
+    request, warm = parts.answer(query, reports, warm)
     after, candidate = rule.update(k, state, answers, request)
     said = Round(k, state.price, signals[0].price, answers[0], request, check)
     return Step(after, warm, said, signals, answers, candidate)

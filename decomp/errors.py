@@ -58,3 +58,7 @@ class BoundError(TatonnementError):
 
 class CheckpointError(TatonnementError):
     """A checkpoint cannot be written, is damaged, or belongs to something else."""
+
+
+class AskedToStop(Exception):
+    """Some rank was asked to stop while blocks or parts were being solved: the round is not complete."""

@@ -13,22 +13,20 @@ from typing import Literal
 
 import numpy as np
 
-from decomp.errors import BlockError, CheckpointError
+from decomp.coordinator import Coordinator, Parts
+from decomp.errors import AskedToStop, BlockError, CheckpointError
 from decomp.layout import Answers, Layout, Signals
 from decomp.messages import FloatArray, IntArray, Key, Status
 from decomp.packing import Parcel, Share, unpack
 from decomp.ranks import Ranks
 from decomp.rules.base import UpdateRule
+from decomp.spread_parts import SpreadParts
 from decomp.worker import ACTIVE, ASIDE, CUT, EVALUATE, EXACT, KEEP, PENALISED, SKIPPED, SLOPES, SOLVE, Make, Worker
 
 log = logging.getLogger(__name__)
 
-STOP, BUILD, EXPLAIN, DETAIL, MARK, ROLL_BACK, SAVE, LOAD, ROAM = range(2, 11)  # after SOLVE and EVALUATE
+STOP, BUILD, EXPLAIN, DETAIL, MARK, ROLL_BACK, SAVE, LOAD, ROAM, PARTS = range(2, 12)  # after SOLVE and EVALUATE
 OnFailure = Literal["stop", "hold"]
-
-
-class AskedToStop(Exception):
-    """Some rank was asked to stop while blocks were being solved: the round is not complete."""
 
 
 class Fleet:
@@ -45,6 +43,7 @@ class Fleet:
         make: Make,
         on_failure: OnFailure = "stop",
         owned: list[IntArray] | None = None,
+        coordinator: Coordinator | None = None,
     ) -> None:
         self.ranks, self.layout, self.on_failure = ranks, layout, on_failure
         self.sensitivity = False  # on the root: ask the blocks for dy/dprice, too
@@ -52,6 +51,11 @@ class Fleet:
         self.owned = dealt(len(layout.keys), ranks.size) if owned is None else owned
         self._shares = [Share(layout, own) for own in self.owned]
         self._worker = Worker(ranks, layout, make, self._shares[ranks.rank])
+        self._spread: SpreadParts | None = None
+        if coordinator is not None and ranks.size > 1 and len(coordinator.parts()) > 1:
+            self._spread = SpreadParts(
+                coordinator, ranks, layout, lambda *said: self._header(PARTS, *said), lambda: self.may_be_cut
+            )
         self.good: Answers | None = None  # on the root: the last kept answers, failed blocks with their last good one
         self.failures: dict[str, str] = {}  # on the root: why blocks failed that a good answer stands in for
         self._told: set[str] = set()  # blocks whose first failure was told
@@ -111,6 +115,12 @@ class Fleet:
         flags = KEEP * keep + CUT * self.may_be_cut
         self._header(EVALUATE, flags)
         return self._ask(EVALUATE, y[None, :], flags, 0)
+
+    def parts_of(self, coordinator: Coordinator) -> Parts:
+        """Who answers for the coordinator's parts: the ranks for the one they all have, else this process."""
+        if self._spread is not None and self._spread.coordinator is coordinator:
+            return self._spread
+        return Parts(coordinator, lambda: self.may_be_cut and self.ranks.asked())
 
     def _held(self, answers: Answers) -> Answers:
         """The answers with each failed block's last good one in its place, marked stale and without a bound."""
@@ -233,6 +243,9 @@ class Fleet:
                 gather(worker.save(Path(self.ranks.agree(None))))
             elif op == ROAM:
                 self.roam()
+            elif op == PARTS:
+                assert self._spread is not None
+                self._spread.serve(flags, question)
             elif op == LOAD:
                 place, files = self.ranks.agree(None)
                 gather(worker.load(Path(place), files))

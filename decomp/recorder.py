@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from decomp.certificate import Certificate
-from decomp.coordinator import Coordinator, evaluate_all
+from decomp.coordinator import Coordinator
 from decomp.fleet import Fleet
 from decomp.layout import Answers, Layout
 from decomp.messages import FloatArray, Key, Request
@@ -213,7 +213,7 @@ class Recorder:
                     self.fleet.evaluate(answers.y, keep=True)
             elif stop.status != RunStatus.FAILED:
                 offers = self.layout.totals(self.layout.mean(answers.y))
-                request = evaluate_all(self.coordinator, offers, answers.reports())
+                request = self.fleet.parts_of(self.coordinator).evaluate(offers, answers.reports())
         return Result(
             status=stop.status,
             reason=stop.reason,

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"errors", "registry"},
-    {"messages", "pattern", "unit_entries", "layout", "settings", "plain_value", "identity"},
+    {"messages", "pattern", "unit_entries", "layout", "settings", "plain_value", "envelope", "identity"},
     {
         "subproblem",
         "coordinator",
@@ -30,7 +30,7 @@ LAYERS = (
         "quadratic_program",
         "packing",
     },
-    {"rules", "stopping", "certificate", "ranks", "fleet", "worker", "asynchronous", "recorder"},
+    {"rules", "stopping", "certificate", "ranks", "fleet", "spread_parts", "worker", "asynchronous", "recorder"},
     {"engine", "course", "judging"},
     {"toml_file", "config", "console", "kinds"},
 )

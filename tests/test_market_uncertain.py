@@ -17,7 +17,6 @@ from decomp.messages import FloatArray, Key, Query, Signal
 from decomp.result_files import write
 from decomp.trace import Result
 from problems import scenario_tables
-from problems.fan_figures import offers
 from problems.market import ReactiveMarket
 from problems.monolithic import Reference, reference
 from problems.risk import tail_mean
@@ -254,17 +253,3 @@ def test_the_terminal_names_the_worst_scenario_and_the_spread() -> None:
     assert "3 scenarios of 64" in text
     assert text.count("[") >= 4  # least and greatest of what the devices give
     assert "Cost of the day" in text
-
-
-def test_equal_figures_in_all_scenarios_are_drawn() -> None:
-    """Their average may differ from them in the last bit."""
-    names = [f"s{i}" for i in range(7)]
-    prob = dict(zip(names, [0.1, 0.2, 0.1, 0.2, 0.1, 0.2, 0.1], strict=True))
-    rows = [
-        {"time": t, "hour": t, "scenario": name, "dq_kvar": 1.1, "q_pv_kvar": 0.1 * t + 0.7, "q_pv_initial_kvar": 0.0}
-        for name in names
-        for t in range(24)
-    ]
-    values = np.array([0.1 * np.arange(24) + 0.7] * 7)
-    assert np.any(np.array(list(prob.values())) @ values > values.max(axis=0))
-    assert len(offers({"LEC1": pd.DataFrame(rows)}, prob).axes) == 1

@@ -1,0 +1,123 @@
+"""The coordinator's independent parts (hours), each asked on one of the ranks.
+
+A part's answer depends on the part, the question, the reports and the warm value alone, so it is the same on whichever
+rank it is found; answers are put back in order of parts before anything is summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from decomp.coordinator import Coordinator, Parts, Reports, ask
+from decomp.envelope import opened, sealed
+from decomp.errors import AskedToStop, CoordinatorError, TatonnementError
+from decomp.layout import Layout
+from decomp.messages import BoolArray, FloatArray, IntArray, Request
+from decomp.ranks import Ranks
+
+NEW_REPORTS, MAY_BE_CUT = 1, 2  # flags of a question to the parts
+
+
+class SpreadParts(Parts):
+    """Every part on one of the ranks. The root asks, the others are in `serve`.
+
+    Parts with a need are the dear ones: they are dealt out first, so that they lie on different ranks. What has been
+    reported travels as one stretch of floats, and only where it has changed.
+
+    call        tells the other ranks that a question comes: its flags and its length
+    may_be_cut  may parts be left out when a rank is asked to stop?
+    """
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        ranks: Ranks,
+        layout: Layout,
+        call: Callable[[int, int], None],
+        may_be_cut: Callable[[], bool],
+    ) -> None:
+        super().__init__(coordinator, lambda: may_be_cut() and ranks.asked())
+        self.may_be_cut = may_be_cut
+        self.ranks, self.layout, self._call = ranks, layout, call
+        self._needed: BoolArray = np.zeros(len(self.rows), bool)
+        self._flat: FloatArray = np.zeros(0)
+        self._reports: Reports = {}
+        self._known = False  # nothing has been reported yet
+
+    def _heard(self, requests: Sequence[Request]) -> None:
+        self._needed = np.array([bool(np.any(request.active)) for request in requests])
+
+    def _each(self, what: str, questions: list[tuple[Any, ...]], reports: Reports) -> list[Any]:
+        owner = shared_out(self._needed, self.ranks.size)
+        message = sealed((what, owner, questions))
+        new = self._learn(reports)
+        self._call(NEW_REPORTS * new + MAY_BE_CUT * self.may_be_cut(), len(message))
+        self.ranks.broadcast(message)
+        if new:
+            self.ranks.broadcast(self._flat)
+        told = self._exchange(self._own(what, owner, questions, self.asked))
+        assert told is not None
+        found: dict[int, tuple[str, Any]] = {part: (kind, value) for each in told for part, kind, value in each}
+        for part in range(len(questions)):
+            kind, value = found.get(part, ("skipped", None))
+            if kind == "skipped":
+                raise AskedToStop
+            if kind == "failed":
+                raise CoordinatorError(value)
+        return [found[part][1] for part in range(len(questions))]
+
+    def serve(self, flags: int, length: int) -> None:
+        """Answer the root's question for this rank's parts."""
+        message: FloatArray = np.empty(length)
+        self.ranks.broadcast(message)
+        if flags & NEW_REPORTS:
+            self._flat = np.empty(int(self.layout.report_start[-1]))
+            self.ranks.broadcast(self._flat)
+            self._reports = self._by_key(self._flat)
+        what, owner, questions = opened(message)
+        asked = self.ranks.asked if flags & MAY_BE_CUT else lambda: False
+        self._exchange(self._own(what, owner, questions, asked))
+
+    def _learn(self, reports: Reports) -> bool:
+        """Take the reports up, unless they are the last ones again; are they new?"""
+        if self._known and reports is self._reports:
+            return False
+        flat = np.concatenate([np.zeros(0), *(reports[key] for key in self.layout.keys)])
+        if self._known and np.array_equal(flat, self._flat):
+            return False
+        self._flat, self._reports, self._known = flat, self._by_key(flat), True
+        return True
+
+    def _by_key(self, flat: FloatArray) -> Reports:
+        start = self.layout.report_start.tolist()
+        return {key: flat[start[b] : start[b + 1]] for b, key in enumerate(self.layout.keys)}
+
+    def _own(
+        self, what: str, owner: IntArray, questions: list[tuple[Any, ...]], asked: Callable[[], bool]
+    ) -> list[tuple[int, str, Any]]:
+        told: list[tuple[int, str, Any]] = []
+        for part in np.flatnonzero(owner == self.ranks.rank).tolist():
+            if asked():
+                break  # what is missing was skipped
+            try:
+                told.append((part, "found", ask(self.coordinator, what, part, questions[part], self._reports)))
+            except TatonnementError as error:
+                told.append((part, "failed", str(error)))
+        return told
+
+    def _exchange(self, mine: list[tuple[int, str, Any]]) -> list[Any] | None:
+        message, size = sealed(mine), self.ranks.size
+        lengths = self.ranks.gather(np.array([float(len(message))]), [1] * size)
+        messages = self.ranks.gather(message, [] if lengths is None else [int(n[0]) for n in lengths])
+        return None if messages is None else [opened(m) for m in messages]
+
+
+def shared_out(needed: BoolArray, size: int) -> IntArray:
+    """(P,) the rank of each part: those with a need first, one rank after the other, the root last."""
+    order = np.argsort(~needed, kind="stable")
+    owner: IntArray = np.empty(len(needed), np.int64)
+    owner[order] = size - 1 - np.arange(len(needed)) % size
+    return owner

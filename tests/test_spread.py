@@ -1,0 +1,191 @@
+"""The coordinator's parts over the ranks: where a part is answered changes nothing but the time."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from closed_form import QuadraticBlock, unit
+from thread_ranks import on_threads
+
+from decomp.certificate import CertificateSettings
+from decomp.coordinator import Coordinator
+from decomp.engine import Limits, run
+from decomp.envelope import opened, sealed
+from decomp.errors import CheckpointError, CoordinatorError
+from decomp.messages import Check, Key, Request, Response, Status
+from decomp.ranks import Serial
+from decomp.rules import ADMM
+from decomp.spread_parts import shared_out
+from decomp.stopping import Residual
+
+HOURS = 5
+SCENARIOS = ("0", "1", "2")
+
+
+class Teller(QuadraticBlock):
+    """Reports what it was paid."""
+
+    def solve(self, signal):
+        return super().solve(signal).but(report=np.array([float(signal.price.sum()) / 3, np.pi]))
+
+    def evaluate(self, y):
+        return super().evaluate(y).but(report=np.array([0.1, 0.2]))
+
+
+class Hourly(Coordinator):
+    """Every hour wants its total: g = 1/2 (Z - d)^2, moved a little by what is reported and by how often it was asked.
+
+    Keeps a book of the threads that answered each part.
+    """
+
+    def __init__(self, fails=(), raises=()):
+        self.nodes = self.groups = tuple(f"h{t}" for t in range(HOURS))
+        self.weight, self.scale, self.neutral = np.ones(HOURS), np.ones(HOURS), np.zeros(HOURS)
+        self.box = (np.full(HOURS, -50.0), np.full(HOURS, 50.0))
+        self.demand = np.array([1.0, 2.0, 0.0, 4.0, 0.3])
+        self.fails, self.raises = fails, raises
+        self.who: list[tuple[str, int, int]] = []
+
+    def parts(self):
+        return tuple(np.array([t]) for t in range(HOURS))
+
+    def answer(self, part, query, reports, warm):
+        self._note("answer", part)
+        count = 1 if warm is None else int(warm["asked"][0]) + 1
+        if part in self.fails and count == 3:
+            raise CoordinatorError(f"hour {part} cannot be carried")
+        told = sum(float(np.sum(r)) for r in reports.values())
+        target = self.demand[part] + 1e-3 * told + 1e-4 * count
+        Z = np.clip((target - query.price + query.penalty * query.center) / (1 + query.penalty), *self._box(part))
+        active = np.array([self.demand[part] > 0.5])
+        info = {"told": np.array([told]), "asked": np.array(count)}
+        return Request(Z, float(0.5 * np.sum((Z - target) ** 2)), active, info=info), {"asked": np.array([count])}
+
+    def evaluate(self, part, Z, reports):
+        self._note("evaluate", part)
+        return Request(Z, float(0.5 * np.sum((Z - self.demand[part]) ** 2)), np.ones(1, bool))
+
+    def check(self, part, Z, reports):
+        self._note("check", part)
+        margin = -abs(float(Z[0]) - self.demand[part])
+        return Check(False, margin, float(Z[0]), f"hour {part}")
+
+    def _box(self, part):
+        return self.box[0][part], self.box[1][part]
+
+    def _note(self, what, part):
+        self.who.append((what, part, threading.get_ident()))
+
+
+def couplings():
+    return [
+        unit(f"u{u}", tuple(range(HOURS)), (1.0,) * HOURS, SCENARIOS if u == 1 else ("0",), report=("a", "b"))
+        for u in range(3)
+    ]
+
+
+def make(key: Key):
+    rng = np.random.default_rng([int(key.unit[1:]), int(key.scenario)])
+    return Teller(rng.uniform(0.5, 3, HOURS), rng.normal(size=HOURS), -20, 20, n=HOURS)
+
+
+def ran(ranks, coordinator, rounds=12, **more):
+    settings = {"certificate": CertificateSettings(every=3), **more}
+    return run(
+        make, coordinator, ADMM(0.3), coupling=couplings(), stop=[Residual(1e-12, 1e-12)], limits=Limits(rounds),
+        ranks=ranks, **settings,
+    )  # fmt: skip
+
+
+def figures(result):
+    """Everything that must not depend on where things were computed."""
+    final = result.final
+    return [
+        result.status, result.reason, *[p.tobytes() for p in result.prices], result.objective,
+        *[(r.worst, r.worst_at, r.cost, r.upper_bound, r.mismatch) for r in result.rows],
+        final.request.Z.tobytes(), final.request.cost, final.request.active.tobytes(), final.check,
+        *[(name, value.tobytes()) for name, value in sorted(final.request.info.items())], final.answers.y.tobytes(),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_parts_on_the_ranks_give_the_same_bits_as_on_one(size):
+    alone = figures(ran(Serial(), Hourly()))
+    market = Hourly()
+    results = on_threads(size, lambda ranks: ran(ranks, market))
+    assert figures(results[0]) == alone
+    assert len({thread for _, _, thread in market.who}) == min(size, HOURS)
+
+
+def test_reports_travel_once_for_all_questions_about_them():
+    ranks_of = []
+
+    def work(ranks):
+        ranks_of.append(ranks)
+        return ran(ranks, Hourly(), rounds=4, certificate=CertificateSettings())
+
+    on_threads(2, work)
+    floats = 2 * (2 + len(SCENARIOS))
+    root = next(r for r in ranks_of if r.rank == 0)
+    # four rounds, the points recovered at the end, and the last offers again: each answers several questions
+    assert root.sent.count(floats) == 6
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_the_first_part_without_an_answer_is_named_on_any_number_of_ranks(size):
+    result = on_threads(size, lambda ranks: ran(Serial() if size == 1 else ranks, Hourly(fails=(1, 3))))[0]
+    assert result.status == "failed"
+    assert result.reason == "hour 1 cannot be carried"
+    assert len(result.rows) == 2
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_parts_are_left_out_once_a_rank_is_asked_to_stop(size):
+    asked = threading.Event()
+
+    class Slow(Hourly):
+        def answer(self, part, query, reports, warm):
+            if warm is not None and int(warm["asked"][0]) == 2:
+                asked.set()
+            return super().answer(part, query, reports, warm)
+
+    market = Slow()
+    result = on_threads(size, lambda ranks: ran(Serial() if size == 1 else ranks, market, interrupted=asked.is_set))[0]
+    assert result.status == "interrupted"
+    assert len(result.rows) == 2
+    third = [part for what, part, _ in market.who if what == "answer"][2 * HOURS :]
+    assert 1 <= len(third) <= size
+
+
+def test_parts_with_a_need_lie_on_different_ranks():
+    needed = np.zeros(24, bool)
+    needed[[12, 13, 16]] = True
+    owner = shared_out(needed, 3)
+    assert sorted(owner[needed]) == [0, 1, 2]
+    assert max(np.bincount(owner)) - min(np.bincount(owner)) <= 1
+    assert set(shared_out(np.ones(2, bool), 5)) == {3, 4}  # the root has enough to do
+
+
+def test_what_is_sent_comes_out_as_it_was():
+    turned = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    value = {
+        "a": (turned, np.array(True), np.zeros((0, 3)), np.array([1 + 2j])), "b": [None, -0.0, np.inf, 1e-300, "ü"],
+        "c": Response(np.array([np.nan, 1.0]), 2.0, status=Status.LIMIT), "d": np.float64(0.1), "e": np.arange(3)[::2],
+    }  # fmt: skip
+    back = opened(sealed(value))
+    for x, y in zip(value["a"], back["a"], strict=True):
+        assert (x.dtype, x.shape, x.tobytes()) == (y.dtype, y.shape, y.tobytes())
+        assert y.flags.writeable
+    assert back["a"][0].flags.f_contiguous
+    assert back["b"] == value["b"]
+    assert np.signbit(back["b"][1])
+    assert (back["c"].status, back["c"].cost) == (Status.LIMIT, 2.0)
+    assert isinstance(back["d"], np.float64)
+    assert back["e"].tolist() == [0, 2]
+
+
+def test_what_is_no_plain_value_is_not_sent():
+    with pytest.raises(CheckpointError, match=r"state\[0\] is of type lock"):
+        sealed([threading.Lock()])
