@@ -16,11 +16,13 @@ from decomp.highs.any_solver import SolverBlock
 from decomp.highs.block import CompiledBlock
 from decomp.highs.compiler import columns, compile_model
 from decomp.highs.linear import Options, refused_options
+from decomp.highs.numbers import Asked
+from decomp.highs.pulled import may_be_pulled, pull_together
 from decomp.highs.solving import ProgramSolver
 from decomp.highs.state import BlockSettings, Initial
 from decomp.highs.tangents import ConvexTerm
 from decomp.highs.template import Template, compile_template
-from decomp.highs.together import Asked, possible, ready, solve_together
+from decomp.highs.together import possible, ready, solve_together
 from decomp.messages import FloatArray, IntArray, Response, Signal, Status
 from decomp.subproblem import Arrays, Subproblem
 
@@ -60,6 +62,7 @@ class _Shared:
     frozen: Mapping[int, IntArray]
     solver: ProgramSolver
     together: bool
+    pulled: bool
 
 
 # lives as long as one of the blocks
@@ -162,23 +165,27 @@ class PyomoSubproblem(Subproblem):
             shared = self._built.shared
         except Exception:  # it is told when the block is asked
             return None
-        return None if shared is None or not shared.together else id(shared)
+        return None if shared is None or not (shared.together or shared.pulled) else id(shared)
 
     @classmethod
     def solve_together(cls, blocks: Sequence[PyomoSubproblem], signals: Sequence[Signal]) -> list[Response]:
-        """All answers; blocks that have not been solved yet, and questions with a penalty, one by one."""
+        """All answers; blocks without a warm state, and questions their template cannot be asked together, alone."""
         out: dict[int, Response] = {}
-        some: dict[int, Asked] = {}
+        priced: dict[int, Asked] = {}
+        pulled: dict[int, Asked] = {}
+        shared = blocks[0]._built.shared
+        assert shared is not None
         for i, (block, signal) in enumerate(zip(blocks, signals, strict=True)):
-            backend, state = block._built.backend, block._state
+            backend, state, theta = block._built.backend, block._state, block._built.theta
             assert isinstance(backend, CompiledBlock)
-            if signal.target is None and ready(backend.solver, state) and backend.fits(signal):
-                assert block._built.theta is not None
-                some[i] = backend.asked(signal, state, block._built.theta)
-        if some:
-            shared = blocks[0]._built.shared
-            assert shared is not None
-            found = solve_together(shared.template, shared.solver, list(some.values()))
+            assert theta is not None
+            if signal.target is None:
+                if shared.together and ready(backend.solver, state) and backend.fits(signal):
+                    priced[i] = backend.asked(signal, state, theta)
+            elif shared.pulled and state is not None and backend.may_be_pulled(signal, state):
+                pulled[i] = backend.asked(signal, state, theta)
+        for some, answer in ((priced, solve_together), (pulled, pull_together)):
+            found = answer(shared.template, shared.solver, list(some.values())) if some else []
             for i, one in zip(some, found, strict=True):
                 if one is not None:
                     out[i], blocks[i]._state = one
@@ -290,7 +297,13 @@ class PyomoSubproblem(Subproblem):
             later = first if self.later_options is None else dict(self.later_options)
             solver = ProgramSolver(template.program, self.settings, first, later)
             _SHARED[key] = shared = _Shared(
-                model, order, template, self._frozen(model, order), solver, possible(template, solver)
+                model,
+                order,
+                template,
+                self._frozen(model, order),
+                solver,
+                possible(template, solver),
+                may_be_pulled(template, solver),
             )
         template, theta = shared.template, shared.template.theta(self.parameters(shared.model), name)
         price = None if self.initial_price is None else np.asarray(self.initial_price, float)

@@ -84,7 +84,7 @@ class Worker:
             if flags & CUT and self.ranks.asked():
                 parcel.tail[2, i] = SKIPPED
                 continue
-            if op == SOLVE and not flags & PENALISED:
+            if op == SOLVE:
                 done = self._together(i, columns, flags, number)
             response = done[i] if i in done else self.answer(b, op, columns[:, at[i] : at[i + 1]], flags, number)
             parcel.put(i, response)

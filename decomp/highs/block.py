@@ -135,15 +135,25 @@ class CompiledBlock:
         """The question as one of many that are answered together."""
         if state.active is not signal.active:
             state = state.after(active=signal.active)
+        stiffness = None if signal.penalty is None else self.weight * signal.penalty
         return Asked(
-            theta, self.weight * signal.price, self._paid(state), state, self._kept(state, signal.active), signal.id
-        )
+            theta, self.weight * signal.price, self._paid(state), state, self._kept(state, signal.active), signal.id,
+            stiffness, signal.target,
+        )  # fmt: skip
 
     def fits(self, signal: Signal) -> bool:
-        """A finite price (and needs) of the right length: what `wrong` says in words, for most questions."""
-        active = signal.active
-        fit = signal.price.shape == self.weight.shape and (active is None or active.shape == self.weight.shape)
-        return fit and bool(np.isfinite(signal.price).all())
+        """Finite values of the right length: what `wrong` says in words, for most questions."""
+        values = [signal.price, signal.target, signal.penalty]
+        given = [v for v in values if v is not None]
+        fit = all(v.shape == self.weight.shape for v in [*given, signal.active] if v is not None)
+        fit = fit and all(bool(np.isfinite(v).all()) for v in given)
+        return fit and (signal.penalty is None or bool((signal.penalty >= 0).all()))
+
+    def may_be_pulled(self, signal: Signal, state: WarmState) -> bool:
+        """A pull that can be answered with others: nothing of the state is missing, and no tangents are in it."""
+        if signal.target is None or signal.penalty is None or not self.fits(signal) or len(state.pool):
+            return False
+        return bool(signal.penalty.any()) and (self.initial_price is None or state.initial is not None)
 
     def wrong(self, signal: Signal) -> str:
         """What cannot be asked; "" where all is well."""

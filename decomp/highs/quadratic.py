@@ -103,7 +103,7 @@ class Quadratic:
         P, linear, width = self.quad, cost * column, self.n
         if stiffness is not None and target is not None:
             width += self.offers
-            P = _bordered(self.quad, stiffness)
+            P = bordered(self.quad, stiffness)
             linear = np.concatenate([linear, -stiffness * target])
             free = np.full(self.offers, np.inf)
             low, high = np.concatenate([low, -free]), np.concatenate([high, free])
@@ -111,19 +111,19 @@ class Quadratic:
         data = (
             P,
             linear,
-            _stacked(equations, width),
+            stacked(equations, width),
             np.concatenate(right),
-            _stacked([self.open_rows, tangents.A], width),
+            stacked([self.open_rows, tangents.A], width),
             np.concatenate([rows.lo[self.open], tangents.lo]),
             np.concatenate([rows.hi[self.open], tangents.hi]),
             low,
             high,
         )
         largest = max(1.0, float(np.abs(linear).max(initial=0.0)))
-        first = status, result = _solved(data, {}, CLOSE * largest)
+        first = status, result = attempt(data, {}, CLOSE * largest)
         for more in FURTHER:
             if status is not Status.OPTIMAL:
-                status, result = _solved(data, more, CLOSE * largest)
+                status, result = attempt(data, more, CLOSE * largest)
         if status is not Status.OPTIMAL:
             status, result = first
         x = np.array(result.x[: self.n])
@@ -138,7 +138,7 @@ class Quadratic:
         )
 
 
-def _solved(data: tuple[Any, ...], more: Mapping[str, float], close: float) -> tuple[Status, Any]:
+def attempt(data: tuple[Any, ...], more: Mapping[str, float], close: float) -> tuple[Status, Any]:
     """One attempt; an answer that missed the tolerances is taken where its residuals are `close`."""
     solver = piqp.SparseSolver()
     for name, value in {**TOLERANCES, **more}.items():
@@ -151,7 +151,7 @@ def _solved(data: tuple[Any, ...], more: Mapping[str, float], close: float) -> t
     return status, solver.result
 
 
-def _stacked(parts: Sequence[sparse.csr_matrix], width: int) -> sparse.csc_matrix:
+def stacked(parts: Sequence[sparse.csr_matrix], width: int) -> sparse.csc_matrix:
     """The rows of all parts, one below the other; much faster than scipy's own for matrices as small as these."""
     starts = np.cumsum([0, *(p.nnz for p in parts)])
     indptr = np.concatenate([[0], *(p.indptr[1:] + s for p, s in zip(parts, starts[:-1], strict=True))])
@@ -160,7 +160,7 @@ def _stacked(parts: Sequence[sparse.csr_matrix], width: int) -> sparse.csc_matri
     return sparse.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, width)).tocsc()
 
 
-def _bordered(quad: sparse.csc_matrix, stiffness: FloatArray) -> sparse.csc_matrix:
+def bordered(quad: sparse.csc_matrix, stiffness: FloatArray) -> sparse.csc_matrix:
     """Q with the stiffness of the offers' columns on the diagonal below it."""
     n, more = quad.shape[0], len(stiffness)
     return sparse.csc_matrix(

@@ -50,6 +50,11 @@ class Scaled:
             A = _times(program.A, self.row, self.column)
         return Rows(A, program.row_lo * self.row, program.row_hi * self.row)
 
+    def entries(self, data: FloatArray) -> FloatArray:
+        """Stored entries (b, nnz) of b matrices of this structure, their columns sorted, in scaled units."""
+        A = self.rows.A
+        return np.asarray(data * self.column[A.indices] * np.repeat(self.row, np.diff(A.indptr)))
+
     def tangent_rows(self, pool: Pool) -> tuple[Rows, FloatArray]:
         """The pool's tangents as scaled rows, and their row factors."""
         A = tangent_matrix(self.terms, pool, len(self.column))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -67,6 +68,7 @@ class ProgramSolver:
         self.scaled = Scaled.of(program)
         self.quadratic = Quadratic(program, self.scaled)
         self.warm = WarmLinear(self.scaled, settings.fresh_every)
+        self.forms: dict[bytes, Any] = {}  # matrices of blocks that are pulled together
         self._holding: tuple[ProgramSolver, Program] | None = None
 
     def holding(self, program: Program, offer: FloatArray, names: tuple[str, ...]) -> tuple[ProgramSolver, Program]:
