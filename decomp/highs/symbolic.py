@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
-from pyomo.core.expr.visitor import identify_variables, replace_expressions
+from pyomo.core.expr.visitor import ExpressionReplacementVisitor, identify_variables
 from pyomo.repn import generate_standard_repn
 from scipy import sparse
 
@@ -56,6 +56,9 @@ class SymbolicReader(Reader):
             stand_in = self._stand_ins.add()
             self._replaced[id(member)] = stand_in
             self._number[id(stand_in)] = number
+        self._open = ExpressionReplacementVisitor(
+            substitute=self._replaced, descend_into_named_expressions=True, remove_named_expressions=True
+        )
         self._given: list[tuple[int, int, int, dict[int, float]]] = []  # term group, argument, member, slopes
         self._groups = 0
 
@@ -64,7 +67,7 @@ class SymbolicReader(Reader):
     def _read(self, where: str, body: Any, quadratic: bool = False) -> _Sum:
         expression = body
         if hasattr(body, "is_expression_type"):
-            expression = replace_expressions(body, self._replaced, remove_named_expressions=True)
+            expression = self._open.walk_expression(body)
         repn = generate_standard_repn(expression, quadratic=True, compute_values=True)
         out = _Sum(float(repn.constant), {}, {}, {}, [])
         if repn.nonlinear_expr is not None:

@@ -48,6 +48,7 @@ class Template:
     def __init__(self, program: Program, parameters: Sequence[Any], slopes: Mapping[str, sparse.csr_matrix]) -> None:
         self.program, self.parameters = program, tuple(parameters)
         self.sizes = [len(p) for p in self.parameters]
+        self.names = [p.name for p in self.parameters]  # worked out anew by Pyomo whenever it is asked
         self.varying: list[Varying] = []
         rows, base, first = [], [], 0
         for part in PARTS:
@@ -93,7 +94,7 @@ class Template:
 
     def theta(self, values: Mapping[str, Any], name: str) -> FloatArray:
         """The parameters' values (p,) from arrays or numbers by name; raises InputError with every one that is off."""
-        known, mistakes = {p.name: p for p in self.parameters}, []
+        known, mistakes = self.names, []
         for key in sorted(set(values) - set(known)):
             remedy = f"mutable are: {', '.join(known) or 'none'}"
             mistakes.append(Mistake(name, "parameters", key, "the model has no such mutable parameter", remedy))
