@@ -35,7 +35,7 @@ WARM_UP = 2  # rounds before the measurement begins
 def shares(blocks: int, rounds: int, ranks: Ranks) -> dict[str, Any] | None:
     """Share of CPU time and of the clock spent outside HiGHS, fleet, engine and coordinator included.
 
-    Inside: every call of the HiGHS object: numbers in, `run`, answers out. `outside_run` counts `run` alone.
+    Inside: HiGHS and its Python binding (numbers in, `run`, answers out); `outside_run` counts `run` alone.
     """
     units = 1 if blocks == 1 else 2
     fleet, market = Communities(units, blocks // units), campus()
@@ -65,10 +65,11 @@ def shares(blocks: int, rounds: int, ranks: Ranks) -> dict[str, Any] | None:
         "blocks": blocks,
         "ranks": ranks.size,
         "ms_per_round": 1e3 * float(np.median(np.diff(ends))),
-        "run_ms": 1e3 * float(np.median([c.wall for one in inside for c in one if c.name == "run"])),
-        "outside_run": 1.0 - sum(c.cpu for one in inside for c in one if c.name == "run") / sum(busy),
-        "outside_cpu": 1.0 - sum(c.cpu for one in inside for c in one) / sum(busy),
-        "outside_clock": 1.0 - sum(c.wall for one in inside for c in one) / (ranks.size * (end - begin)),
+        "run_ms": 1e3 * float(np.median([c.wall for one in inside for c in one if c.kind == "run"])),
+        "outside_run": 1.0 - sum(c.cpu for one in inside for c in one if c.kind == "run") / sum(busy),
+        "outside_cpu": 1.0 - sum(c.cpu for one in inside for c in one if c.kind == "use") / sum(busy),
+        "outside_clock": 1.0
+        - sum(c.wall for one in inside for c in one if c.kind == "use") / (ranks.size * (end - begin)),
     }
 
 

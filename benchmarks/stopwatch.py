@@ -1,4 +1,4 @@
-"""Where the time of a run goes: every solver call is timed, on every rank."""
+"""Where the time of a run goes: every use of a solver is timed, on every rank."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 
 import highspy
 
-from decomp.highs import linear
+from decomp.highs.linear import WarmLinear
 
-CALLS = ("run", "clearSolver", "setBasis", "getBasis", "getSolution", "changeColsCost", "changeColsBounds",
-         "changeRowsBounds", "setOptionValue", "getModelStatus", "addRows", "deleteRows", "passModel")  # fmt: skip
+# "use": HiGHS and its Python binding, that is numbers in, `run`, answers out as arrays; "run": that call alone
+USES = ("pass_numbers", "_run", "again")
 
 
 class Call(NamedTuple):
-    """One solver call: its name, when it ended (clock, this process's CPU) and what it took (clock, CPU), in s."""
+    """One call: of what kind, when it ended (clock, this process's CPU) and what it took (clock, CPU), in s."""
 
-    name: str
+    kind: str
     ended: float
     ended_cpu: float
     wall: float
@@ -27,35 +27,25 @@ class Call(NamedTuple):
 
 @contextmanager
 def solver_calls() -> Iterator[list[Call]]:
-    """The list that every call of a block's HiGHS object is noted in while the context lasts."""
+    """The list that every use and every `run` of a block's HiGHS object is noted in while the context lasts."""
     calls: list[Call] = []
-    plain = linear.new_solver
 
-    class Timed(highspy.Highs):
-        """Every call that passes numbers in, solves or takes answers out; `run` is the last but those for answers."""
-
-    def clocked(name: str) -> Any:
-        plain_call = getattr(highspy.Highs, name)
-
-        def call(self: Timed, *arguments: Any) -> Any:
+    def clocked(kind: str, plain: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
             cpu, wall = time.process_time(), time.perf_counter()
-            answer = plain_call(self, *arguments)
+            answer = plain(*arguments, **named)
             ended, ended_cpu = time.perf_counter(), time.process_time()
-            calls.append(Call(name, ended, ended_cpu, ended - wall, ended_cpu - cpu))
+            calls.append(Call(kind, ended, ended_cpu, ended - wall, ended_cpu - cpu))
             return answer
 
         return call
 
-    for name in CALLS:
-        setattr(Timed, name, clocked(name))
-
-    def timed(options: linear.Options) -> highspy.Highs:
-        solver = Timed()
-        linear.set_options(solver, {**linear.HISTORY_FREE, **options})
-        return solver
-
-    linear.new_solver = timed
+    before = [(WarmLinear, name, getattr(WarmLinear, name)) for name in USES]
+    before.append((highspy.Highs, "run", highspy.Highs.run))
+    for owner, name, plain in before:
+        setattr(owner, name, clocked("run" if name == "run" else "use", plain))
     try:
         yield calls
     finally:
-        linear.new_solver = plain
+        for owner, name, plain in before:
+            setattr(owner, name, plain)

@@ -6,6 +6,7 @@ An exception in a block becomes a status and a text and travels to the root like
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -199,7 +200,7 @@ class Worker:
             raise TatonnementError(f"answered with y of shape {np.shape(response.y)}, its coupling has {n} entries")
         if np.shape(response.report) != (m,):
             raise TatonnementError(f"reported {np.shape(response.report)} values, its coupling declares {m}")
-        if not (np.all(np.isfinite(response.y)) and np.isfinite(response.cost)):
+        if not (np.isfinite(response.y).all() and math.isfinite(response.cost)):
             raise TatonnementError("answered with a value that is not finite")
         return ""
 
