@@ -30,7 +30,7 @@ SOLVE, EVALUATE = range(2)
 PENALISED, ACTIVE, EXACT, KEEP, ASIDE, SLOPES, CUT = (1 << i for i in range(7))  # flags of a question
 SKIPPED = -1  # status of a block that was not asked, because the run has been asked to stop
 TELL_S = 10.0  # a round that takes long says so often how far it is
-MOST_TOGETHER = 32  # blocks asked at once: between two such groups a rank looks whether it was asked to stop
+MOST_TOGETHER = 64  # blocks asked at once: between two such groups a rank looks whether it was asked to stop
 Make = Callable[[Key], Subproblem]
 Troubles = dict[str, str]  # why blocks gave no answer, by name
 

@@ -58,7 +58,13 @@ def numbers_of(template: Template, theta: FloatArray, asked: Sequence[Asked]) ->
     }  # fmt: skip
     if any(v.part == "A" for v in template.varying):
         base["A"] = np.asarray(program.A.data)
-    full = {part: np.tile(value, (b, 1)) for part, value in base.items()}
+    several = {v.part for v in template.varying}
+    if any(len(a.held) for a in asked):
+        several |= {"lb", "ub"}
+    full = {
+        part: np.tile(value, (b, 1)) if part in several else np.broadcast_to(value, (b, len(value)))
+        for part, value in base.items()
+    }
     for v in template.varying:
         full[v.part][:, v.at] = values[:, v.rows]
     for i, a in enumerate(asked):

@@ -5,6 +5,8 @@ Every answer has the bits it has when its block is asked alone: sums run in the 
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,7 +38,7 @@ def solve_together(
     template: Template, solver: ProgramSolver, asked: Sequence[Asked]
 ) -> list[tuple[Response, WarmState] | None]:
     """Answers and states of all blocks; None for a block that must be asked alone (the solver found no optimum)."""
-    program, b = template.program, len(asked)
+    program, begin = template.program, time.perf_counter()
     worth = np.array([a.worth for a in asked])
     n = numbers_of(template, np.array([a.theta for a in asked]), asked)
     cost = n.cost - product(program.coupling_t, worth)
@@ -51,23 +53,18 @@ def solve_together(
     offer = product(program.coupling, true) + n.coupling_0 - origin
     told = product(program.report, true) + n.report_0
     value = np.sum(n.cost * true, axis=1) + n.constant - paid
+    each = (time.perf_counter() - begin) / len(asked)
     out: list[tuple[Response, WarmState] | None] = []
-    for i in range(b):
-        basis = after[i]
+    for i, (a, basis, cost_i, bound_i) in enumerate(zip(asked, after, value.tolist(), bound.tolist(), strict=True)):
         if basis is None:
             out.append(None)
             continue
-        proven = None if np.isnan(bound[i]) else float(bound[i])
+        proven = None if math.isnan(bound_i) else bound_i
         response = Response(
-            y=offer[i],
-            cost=float(value[i]),
-            bound=proven,
-            report=told[i],
-            pattern=CONVEX,
-            point=true[i],
-            signal_id=asked[i].signal_id,
-        )
-        out.append((response, asked[i].state.after(basis=basis)))
+            offer[i], cost_i, proven, report=told[i], pattern=CONVEX, point=true[i], signal_id=a.signal_id,
+            solve_time=each,
+        )  # fmt: skip
+        out.append((response, a.state.after(basis=basis)))
     return out
 
 
@@ -84,18 +81,27 @@ def _solved(
     warm.prepare(program, solver.later_options)
     places = template.places(np.concatenate([*held, np.zeros(0, np.int64)]))
     at = (places.cost, places.bounds, places.rows)
-    scaled_cost = cost * scaled.column
-    lb, ub = n.lb * warm.inverse, n.ub * warm.inverse
-    lo, hi = n.lo * scaled.row, n.hi * scaled.row
-    x, dual = np.zeros((len(cost), len(scaled.column))), np.zeros((len(cost), len(scaled.row)))
-    after: list[Basis | None] = []
-    bounds, rows = places.bounds, places.rows
-    passed = [scaled_cost[:, places.cost], lb[:, bounds], ub[:, bounds], lo[:, rows], hi[:, rows]]
+    columns, bounds, rows = at
+
+    def of(i: int) -> list[FloatArray]:
+        """All numbers of one block, as the solver is to hold them."""
+        inverse = warm.inverse
+        return [
+            cost[i] * scaled.column, n.lb[i] * inverse, n.ub[i] * inverse, n.lo[i] * scaled.row, n.hi[i] * scaled.row
+        ]  # fmt: skip
+
+    passed = [
+        cost[:, columns] * scaled.column[columns], n.lb[:, bounds] * warm.inverse[bounds],
+        n.ub[:, bounds] * warm.inverse[bounds], n.lo[:, rows] * scaled.row[rows], n.hi[:, rows] * scaled.row[rows],
+    ]  # fmt: skip
     parts = [np.ascontiguousarray(p) for p in passed]
-    warm.pass_numbers(scaled_cost[0], lb[0], ub[0], lo[0], hi[0])  # also where these blocks are all alike
-    for i, basis in enumerate(bases):
-        after.append(warm.again(at, [p[i] for p in parts], basis, solver.later_options, x[i], dual[i]))
-    warm.held = [scaled_cost[-1], lb[-1], ub[-1], lo[-1], hi[-1]]
+    x, dual = np.zeros((len(cost), len(scaled.column))), np.zeros((len(cost), len(scaled.row)))
+    warm.pass_numbers(*of(0))  # also where these blocks are all alike
+    after = [
+        warm.again(at, numbers, basis, solver.later_options, x[i], dual[i])
+        for i, (basis, *numbers) in enumerate(zip(bases, *parts, strict=True))
+    ]
+    warm.held = of(-1)
     return x * scaled.column, dual * scaled.row, after
 
 
