@@ -128,7 +128,7 @@ def offers(schedules: Mapping[str, pd.DataFrame], prob: Mapping[str, float]) -> 
         for j, kind in enumerate(final):
             values = _by_scenario(schedule.assign(change=final[kind] - initial[kind]), "change", list(prob))
             mean, i = weights @ values, kinds.index(kind)
-            span = (mean - values.min(axis=0), values.max(axis=0) - mean)
+            span = np.maximum((mean - values.min(axis=0), values.max(axis=0) - mean), 0.0)  # rounding may be below 0
             axis.bar(
                 hour + (j + 0.5) * width - 0.4, mean, width, yerr=span,
                 color=COLOURS[i % 6], hatch=HATCHES[i % 6], edgecolor="white", lw=0.2,

@@ -58,6 +58,7 @@ class ReactiveMarket(Problem):
     data     LecData by name of the community, with the series as given: the means where they are uncertain
     scenarios  what the series may be; one scenario, "0", without a table [scenarios]
     bundling   which scenarios of a community are one block
+    cost_range_sek  limits of the value at risk of each community that is averse to risk
     """
 
     Settings: ClassVar[type[BaseModel]] = MarketSettings
@@ -102,6 +103,11 @@ class ReactiveMarket(Problem):
             at_mean = (drawn[0][:, 0], drawn[1][:, 0])
             self.fleet = with_stress(self.fleet, settings.fleet.stress, self.network, self.lecs, self.data, at_mean)
             self.lecs |= self.fleet.lecs()
+        self.cost_range_sek = {
+            name: cost_range_sek(lec, (self.data_of(key) for key in self._probabilities(name)))
+            for name, lec in self.lecs.items()
+            if lec.risk is not None and lec.risk.averse
+        }
         self.coordinator = self._dso(loads, spot)
         size = 1 if settings.scenarios is None else settings.scenarios.bundle
         self.bundling = bundled([self._coupling(name) for name in self.data], size)
@@ -151,8 +157,6 @@ class ReactiveMarket(Problem):
         lec, options = self.lecs[key.unit], self.settings.solver.block()
         dso = self.settings.dso
         told = dso.secure_share < 1
-        averse = lec.risk is not None and lec.risk.averse
-        every = (self.data_of(other) for other in self._probabilities(key.unit)) if averse else ()
         return LocalEnergyCommunity(
             key.unit,
             lec,
@@ -160,7 +164,7 @@ class ReactiveMarket(Problem):
             freeze_p=dso.freeze_p,
             tells_first_import=told,
             shared=len(self.scenarios) > 1 and not lec.device,
-            cost_range_sek=cost_range_sek(every) if averse else None,
+            cost_range_sek=self.cost_range_sek.get(key.unit),
             trades_p=dso.trades_p,
             settings=options,
         )

@@ -59,6 +59,25 @@ def tail_mean(cost: FloatArray, prob: FloatArray, alpha: float) -> float:
     return float(part @ cost[order] / part.sum())
 
 
+def value_at_risk(cost: FloatArray, prob: FloatArray, alpha: float) -> float:
+    """VaR_alpha: the least cost that is not exceeded with more than 1 - alpha of probability."""
+    order = np.argsort(cost, kind="stable")
+    at = int(np.searchsorted(np.cumsum(prob[order]), alpha - 1e-12))
+    return float(cost[order[min(at, len(order) - 1)]])
+
+
+def limit_warning(v: float, limits: tuple[float, float], unit: str) -> str:
+    """What is to be said where a value at risk is not inside the limits that `add_risk` gave it; "" = nothing."""
+    least, greatest = limits
+    edge = 1e-6 * (greatest - least)
+    if least + edge < v < greatest - edge:
+        return ""
+    return (
+        f"the value at risk, {v:.6g} {unit}, is not inside its limits, {least:.6g} to {greatest:.6g} {unit}: lower "
+        "bound, gap and status are those of the problem with these limits, and prove nothing of the CVaR"
+    )
+
+
 def add_risk(model: pyo.ConcreteModel, risk: Risk, least: float, greatest: float) -> None:
     """Make a block's model averse to risk, as the last step of `build()`; a neutral unit's model stays as it is.
 

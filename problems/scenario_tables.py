@@ -12,7 +12,7 @@ from rich.table import Table
 
 from decomp.messages import FloatArray, Key
 from problems.market_scenarios import SERIES_UNIT
-from problems.risk import tail_mean
+from problems.risk import limit_warning, tail_mean, value_at_risk
 from problems.scenarios.from_csv import write_scenarios
 from problems.schedules import device_name, expected_trades, worst_voltages
 
@@ -80,7 +80,9 @@ def facts(market: ReactiveMarket, result: Result) -> Mapping[str, Any]:
                 for name in drawn.uncertain
             },
         }
-    days = day_costs(market, result)
+    days, doubts = day_costs(market, result), tail_warnings(market, result)
+    if doubts:
+        found["value_at_risk"] = doubts
     return {"scenarios": found, **({"lec_days": days} if days else {})}
 
 
@@ -89,18 +91,36 @@ def day_costs(market: ReactiveMarket, result: Result) -> dict[str, dict[str, flo
 
     expected, deviation, least, greatest; cvar at its alpha where it has a table `risk`.
     """
-    found, details = {}, market.bundling.details(result.details)
-    for name, lec in market.lecs.items():
-        day = [details[Key(name, s)].get("day_sek") for s in market.scenarios.names]
-        costs, prob = np.concatenate([cost for cost in day if cost is not None] or [np.zeros(0)]), market.scenarios.prob
-        if len(costs) < len(prob):
-            continue
+    found, prob = {}, market.scenarios.prob
+    for name, costs in _days(market, result).items():
+        lec = market.lecs[name]
         mean = float(prob @ costs)
         row = {"expected": mean, "deviation": float(np.sqrt(prob @ (costs - mean) ** 2))}
         row |= {"least": float(costs.min()), "greatest": float(costs.max())}
         if lec.risk is not None:
             row["cvar"] = tail_mean(costs, prob, lec.risk.alpha)
         found[name] = row
+    return found
+
+
+def tail_warnings(market: ReactiveMarket, result: Result) -> dict[str, str]:
+    """By community that is averse to risk: what its value at risk outside its limits means for the proof."""
+    said, prob = {}, market.scenarios.prob
+    for name, costs in _days(market, result).items():
+        risk, limits = market.lecs[name].risk, market.cost_range_sek.get(name)
+        if risk is not None and limits is not None:
+            said[name] = limit_warning(value_at_risk(costs, prob, risk.alpha), limits, "SEK")
+    return {name: text for name, text in said.items() if text}
+
+
+def _days(market: ReactiveMarket, result: Result) -> dict[str, FloatArray]:
+    """(S,) cost of the day by community, of those whose blocks tell it in every scenario."""
+    details, found = market.bundling.details(result.details), {}
+    for name in market.lecs if details else ():
+        told = [details[Key(name, s)].get("day_sek") for s in market.scenarios.names]
+        costs = [cost for cost in told if cost is not None]
+        if len(costs) == len(told):
+            found[name] = np.concatenate(costs)
     return found
 
 
@@ -128,7 +148,8 @@ def render(
     if not traded.empty:
         shown.append(render_expected(traded))
     days = day_costs(market, result)
-    return [*shown, render_days(days)] if days else shown
+    doubts = [f"{name}: {text}" for name, text in tail_warnings(market, result).items()]
+    return [*shown, render_days(days), *doubts] if days else shown
 
 
 def render_days(days: Mapping[str, Mapping[str, float]]) -> Table:

@@ -16,7 +16,7 @@ from decomp.errors import CoordinatorError, InputError
 from decomp.messages import FloatArray, Key, Query, Signal
 from decomp.result_files import write
 from decomp.trace import Result
-from problems import scenario_tables
+from problems import fan_figures, scenario_tables
 from problems.market import ReactiveMarket
 from problems.monolithic import Reference, reference
 from problems.risk import tail_mean
@@ -179,6 +179,49 @@ def test_an_averse_community_pays_for_its_tail() -> None:
         assert told - credit == pytest.approx((1 - lec.risk.beta) * mean + lec.risk.beta * tail, abs=0.05)
         total += told
     assert result.objective == pytest.approx(total + result.request.cost)  # type: ignore[union-attr]
+
+
+SELLS = (
+    THREE,
+    "lec.LEC2.load_peak_kw=5",
+    "lec.LEC2.heat_peak_kw=20",
+    "lec.LEC2.heat_mean_kw=10",
+    "lec.LEC2.risk={alpha=0.6, beta=0.5}",
+)
+
+
+def test_the_value_at_risk_of_a_community_that_mostly_sells_is_inside_its_limits() -> None:
+    """Its sun earns more than it could ever buy for: limits too narrow would lift the bound above the optimum."""
+    problem, result = solved(*SELLS)
+    assert result.certificate is not None
+    assert result.answers is not None
+    day, (least, greatest) = costs(problem, result, "LEC2"), problem.cost_range_sek["LEC2"]
+    assert least < day.min() < day.max() < 0 < greatest
+    v = [result.answers[Key("LEC2", s)].y[-1] for s in problem.scenarios.names]
+    assert v == pytest.approx([tail_mean(day, problem.scenarios.prob, 0.6)] * 3, abs=1.0)
+    assert scenario_tables.tail_warnings(problem, result) == {}
+
+
+def test_a_value_at_risk_at_its_limit_is_told() -> None:
+    """The proof is then of another problem than the one that was asked."""
+    problem, result = solved(*SELLS)
+    inside = problem.cost_range_sek["LEC2"]
+    try:
+        problem.cost_range_sek["LEC2"] = (-300.0, 300.0)
+        told = scenario_tables.facts(problem, result)["scenarios"]["value_at_risk"]
+    finally:
+        problem.cost_range_sek["LEC2"] = inside
+    assert list(told) == ["LEC2"]
+    assert "is not inside its limits, -300 to 300 SEK" in told["LEC2"]
+
+
+def test_offers_equal_in_all_scenarios_are_drawn_though_their_mean_is_rounded() -> None:
+    prob, change = {"a": 0.1, "b": 0.2, "c": 0.7}, 7.7
+    assert np.array(list(prob.values())) @ np.full(3, change) < change
+    steps = pd.DataFrame({"time": ["13:00"], "hour": [13], "dq_kvar": [change], "q_pv_kvar": [change]})
+    steps["q_pv_initial_kvar"] = 0.0
+    schedule = pd.concat([steps.assign(scenario=name) for name in prob], ignore_index=True)
+    assert len(fan_figures.offers({"LEC1": schedule}, prob).axes) == 1
 
 
 def test_no_weight_on_the_tail_is_no_risk() -> None:

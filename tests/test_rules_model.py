@@ -17,7 +17,7 @@ from decomp.coordinators import Exchange
 from decomp.engine import Limits, run
 from decomp.errors import RefusedError
 from decomp.layout import Layout
-from decomp.messages import Key, Signal
+from decomp.messages import Coupling, Key, Response, Signal
 from decomp.pattern import CONVEX, UNKNOWN, pattern_of
 from decomp.rules import ADMM, Auto, Bundle, Damped, DantzigWolfe, Newton
 from decomp.rules.base import Setup
@@ -25,6 +25,7 @@ from decomp.rules.master import Columns, solve_master
 from decomp.rules.near import worth_asking
 from decomp.rules.restricted import choose
 from decomp.stopping import Gap, RunStatus
+from decomp.subproblem import Subproblem
 
 
 def certified(problem, rule, tolerance=1e-6, limit=40):
@@ -33,6 +34,32 @@ def certified(problem, rule, tolerance=1e-6, limit=40):
         blocks, coordinator, rule, coupling=coupling, stop=[Gap(tolerance, 1e-12, "total")], limits=Limits(limit),
         certificate=CertificateSettings(every=1),
     )  # fmt: skip
+
+
+class Bids(Subproblem):
+    """min sum_i a_i/2 (y_i - want_i)^2: the scenarios want the same of the second entry, but for rounding."""
+
+    abilities = frozenset({"bound", "evaluate"})
+
+    def __init__(self, scenario):
+        self.want = np.array([10.0, 1e-13, 300.0]) * scenario + np.array([0.0, 5.0, 0.0])
+        self.slope = np.array([1.0, 2.0, 0.1])
+
+    def solve(self, signal):
+        y = self.want + signal.price / self.slope
+        return replace(self.evaluate(y), bound=self.evaluate(y).cost - float(signal.price @ y))
+
+    def evaluate(self, y):
+        return Response(y, float(np.sum(self.slope / 2 * (y - self.want) ** 2)))
+
+
+def test_an_entry_on_which_the_first_answers_agree_but_for_rounding_is_not_made_stiff():
+    """A price that no mismatch can move any more, and a master beyond its solver's means, would be the end of it."""
+    prob = {Key("m", str(s)): p for s, p in enumerate((0.5, 0.3, 0.2))}
+    coupling = Coupling("m", ("a", "b", "c"), np.ones(3), np.full(3, -1), prob, scale=np.full(3, 10.0))
+    result = certified((lambda key: Bids(int(key.scenario)), None, [coupling]), Bundle(), limit=20)
+    assert result.status == RunStatus.CERTIFIED, result.reason
+    assert result.objective == pytest.approx(0.61 * 50 + 0.61 * 4500, rel=1e-5)  # var(s) = .61
 
 
 @pytest.mark.parametrize(

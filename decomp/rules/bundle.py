@@ -18,6 +18,7 @@ from decomp.rules.restricted import choose
 from decomp.rules.with_model import ModelRule, ModelState
 
 FACTORS = (1.0, 4.0, 0.25, 16.0, 0.0625)  # on tau, of the trials of a round
+AGREED = 1e-2  # of the mean worth of the first spreads: less is no measure of how far a price has to move
 STIFF = 1000.0  # on tau, of the master whose request is realised where answers are also asked near the request
 CLOSE = 0.03  # predicted gain relative to the bound below which that master is solved
 
@@ -204,6 +205,7 @@ def _stiff(
 def _first_tau(setup: Setup, answers: Answers, request: Request) -> FloatArray:
     """(M,) reference price over the first mismatch; for entries that only agree, over their spread.
 
+    Spreads that are worth next to nothing beside the others' measure rounding: they count as AGREED of the mean worth.
     Where such an entry has no reference price it is cost differences over spread^2 of all of them together.
     """
     layout = setup.layout
@@ -219,8 +221,12 @@ def _first_tau(setup: Setup, answers: Answers, request: Request) -> FloatArray:
     centred = answers.cost - answers.expected_cost()
     stake = float(np.sum(layout.prob * np.abs(centred)))
     together = stake / size if size > 0 and stake > 0 else 1.0
-    apart = np.sqrt(np.where(square > 0, square, 1.0))
-    return np.where(alone, np.where(known & (square > 0), layout.scale / apart, together), node)
+    priced = alone & (layout.scale > 0)
+    price, apart = np.where(priced, layout.scale, 1.0), np.sqrt(square)
+    worth = (price * apart)[priced & (square > 0)]
+    apart = np.maximum(apart, AGREED * float(np.mean(worth)) / price) if len(worth) else apart
+    measured = priced & (apart > 0)
+    return np.where(alone, np.where(measured, price / np.where(measured, apart, 1.0), together), node)
 
 
 def _rms(x: FloatArray) -> float:

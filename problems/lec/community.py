@@ -271,19 +271,33 @@ def committed_change_kvar(injections: Iterable[tuple[FloatArray, FloatArray]]) -
     return np.max([low - high for low, high in given], axis=0), np.min([high - low for low, high in given], axis=0)
 
 
-def cost_range_sek(scenarios: Iterable[LecData]) -> tuple[float, float]:
-    """Least and greatest cost (10) of a community in any scenario: +-2 of what it costs to buy everything.
+def cost_range_sek(lec: LecSettings, scenarios: Iterable[LecData]) -> tuple[float, float]:
+    """Least and greatest cost (10) of a community in any scenario, for the limits of its value at risk.
 
-    |lambda^e| + c^e for its load, lambda^h, the peak and the fixed charge for its heat, c^Q for its reactive load.
+    What its devices can exchange, bought or sold at lambda^e, c^e, lambda^h and c^Q; at least +-2 of what it costs to
+    buy everything. Nothing can cost less where every device says what it can do and none earns more than it exchanges.
     """
-    bought = [
-        data.dt_h
-        * (
-            (np.abs(data.spot_sek_per_kwh) + data.grid_tariff_sek_per_kwh) @ data.load_p_kw
-            + data.heat_price_sek_per_kwh @ data.heat_load_kw
-            + data.reactive_price_sek_per_kvarh @ np.abs(data.load_q_kvar)
-        )
-        + len(set(data.days)) * (data.heat_peak_sek_per_kw_day * data.heat_load_kw.max() + data.heat_fixed_sek_per_day)
-        for data in scenarios
-    ]
-    return -2.0 * max(bought), 2.0 * max(bought)
+    ranges = [_exchange_range_sek(lec, data) for data in scenarios]
+    return min(least for least, _ in ranges), max(greatest for _, greatest in ranges)
+
+
+def _exchange_range_sek(lec: LecSettings, data: LecData) -> tuple[float, float]:
+    spot, tariff, heat = data.spot_sek_per_kwh, data.grid_tariff_sek_per_kwh, data.heat_price_sek_per_kwh
+    charges = data.heat_peak_sek_per_kw_day * data.heat_load_kw.max() + data.heat_fixed_sek_per_day
+    charges, c_q = len(set(data.days)) * float(charges), data.reactive_price_sek_per_kvarh
+    bought = data.dt_h * float(
+        (np.abs(spot) + tariff) @ data.load_p_kw + heat @ data.heat_load_kw + c_q @ np.abs(data.load_q_kvar)
+    )
+    able = [device.p_capability_kw(data) for device in lec.devices.values()]
+    known = [limits for limits in able if limits is not None]
+    drawn = data.load_p_kw - sum((low for low, _ in known), np.zeros(data.n))
+    given = sum((high for _, high in known), np.zeros(data.n))
+    q_kvar = np.max(np.abs(q_injection_kvar(lec, data)), axis=0)
+    ends = [
+        spot * x + tariff * np.maximum(x, 0.0) for x in (drawn, -given, np.zeros(data.n))
+    ]  # convex in what is drawn
+    sold = data.dt_h * float(np.sum(np.min(ends, axis=0)) - heat.sum() * lec.heat_export_max_kw - c_q @ q_kvar)
+    most = data.dt_h * float(np.sum(np.max(ends, axis=0)) + heat @ data.heat_load_kw)
+    most += data.dt_h * float((c_q + np.maximum(spot, 0.0)) @ q_kvar)
+    enough = 2.0 * (bought + charges)
+    return min(-enough, sold), max(enough, most + charges)
