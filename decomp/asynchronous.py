@@ -63,7 +63,7 @@ class AsynchronousFleet(Fleet):
         if ranks.size < 2:
             raise RefusedError("[asynchronous] needs at least 2 ranks, of which the root solves no blocks")
         blocks = len(layout.keys)
-        super().__init__(ranks, layout, make, on_failure, [np.zeros(0, np.int64), *dealt(blocks, ranks.size - 1)])
+        super().__init__(ranks, layout, make, on_failure, [np.zeros(0, np.int64), *dealt(layout.keys, ranks.size - 1)])
         self.settings = settings
         self._enough = int(np.ceil(settings.wait * blocks - 1e-9))
         self._single = [Share(layout, np.array([b])) for b in range(blocks)]

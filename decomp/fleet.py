@@ -26,6 +26,7 @@ from decomp.worker import ACTIVE, ASIDE, CUT, EVALUATE, EXACT, KEEP, PENALISED, 
 log = logging.getLogger(__name__)
 
 STOP, BUILD, EXPLAIN, DETAIL, MARK, ROLL_BACK, SAVE, LOAD, ROAM, PARTS = range(2, 12)  # after SOLVE and EVALUATE
+UNITS_A_RANK = 8  # from so many units a rank on, dealing whole units is even enough
 OnFailure = Literal["stop", "hold"]
 
 
@@ -48,7 +49,7 @@ class Fleet:
         self.ranks, self.layout, self.on_failure = ranks, layout, on_failure
         self.sensitivity = False  # on the root: ask the blocks for dy/dprice, too
         self.may_be_cut = False  # on the root: blocks not yet solved are left out when a rank is asked to stop
-        self.owned = dealt(len(layout.keys), ranks.size) if owned is None else owned
+        self.owned = dealt(layout.keys, ranks.size) if owned is None else owned
         self._shares = [Share(layout, own) for own in self.owned]
         self._worker = Worker(ranks, layout, make, self._shares[ranks.rank])
         self._spread: SpreadParts | None = None
@@ -263,6 +264,13 @@ class Fleet:
         return self.ranks.gather(mine, [s.length(bool(flags & SLOPES)) for s in self._shares])
 
 
-def dealt(blocks: int, size: int) -> list[IntArray]:
-    """Numbers of the blocks of each rank: round-robin. Where a block lies changes no result."""
-    return [np.arange(r, blocks, size) for r in range(size)]
+def dealt(keys: Sequence[Key], size: int) -> list[IntArray]:
+    """Numbers of the blocks of each rank, in turn; whole units in turn where there are many for each rank.
+
+    A unit's model and solver are then on one rank only. Where a block lies changes no result.
+    """
+    units = [key.unit for key in keys]
+    number = {unit: i for i, unit in enumerate(dict.fromkeys(units))}
+    whole = len(number) >= UNITS_A_RANK * size
+    place = np.array([number[unit] for unit in units] if whole else range(len(keys)), np.int64)
+    return [np.flatnonzero(place % size == r) for r in range(size)]

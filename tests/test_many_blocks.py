@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.communities import Communities
-from decomp.fleet import Fleet
+from decomp.fleet import UNITS_A_RANK, Fleet, dealt
 from decomp.judging import MANY, sketch
 from decomp.layout import Layout, Signals
+from decomp.messages import Key
 from decomp.ranks import Serial
 from problems.lec.community import LocalEnergyCommunity
 
@@ -54,6 +55,17 @@ def test_a_thousand_blocks_share_four_solvers_and_hold_little_each() -> None:
             answer = alone.solve(Signals(layout, moved, id=k).at(b))
         assert np.array_equal(answer.y, answers.at(b).y)
         assert (answer.cost, answer.bound) == (answers.cost[b], answers.bound[b])
+
+
+def test_many_units_are_dealt_whole_and_few_block_by_block() -> None:
+    many = [Key(f"u{u:02d}", str(s)) for u in range(UNITS_A_RANK * 3) for s in range(5)]
+    few = many[:25]
+    for keys, whole in ((many, True), (few, False)):
+        owned = dealt(keys, 3)
+        assert sorted(np.concatenate(owned).tolist()) == list(range(len(keys)))
+        assert max(map(len, owned)) - min(map(len, owned)) <= (0 if whole else 1)
+        units = [{keys[b].unit for b in own} for own in owned]
+        assert (sum(map(len, units)) == len({key.unit for key in keys})) == whole
 
 
 def test_a_point_of_many_entries_is_told_by_a_sketch() -> None:
