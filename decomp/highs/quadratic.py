@@ -19,7 +19,7 @@ TOLERANCES: Mapping[str, float] = {
     "eps_abs": 1e-10,
     "eps_rel": 1e-12,
     "eps_duality_gap_abs": 1e-10,
-    "eps_duality_gap_rel": 1e-12,
+    "eps_duality_gap_rel": 1e-13,
     "max_iter": 100,
 }
 CLOSE = 1e-7  # residual at which an answer that missed the tolerances is still taken
