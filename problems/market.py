@@ -87,6 +87,8 @@ class ReactiveMarket(Problem):
             if loads is not None:
                 fleet = found.of(fleet_of, settings.fleet, self.axis, feeder.network, loads.buses, settings.lec, folder)
         if spot is None or pv is None or load is None or heat is None or feeder is None or loads is None:
+            if settings.scenarios is not None and settings.scenarios.file is not None:  # needs none of them
+                found.of(market_scenarios, settings.scenarios, self.axis, folder, {})
             raise InputError(found.mistakes)
         self.mean = {"spot": spot, "pv": pv, "load": load, "heat": heat}
         self.network, self.fleet = feeder.network, Fleet(()) if fleet is None else fleet

@@ -186,9 +186,18 @@ def test_holes_in_a_file_of_scenarios_are_all_named(tmp_path: Path) -> None:
     rows += [f"high,0.4,2021-04-14T{h:02d}:00:00+02:00,0.2" for h in range(23)]
     (tmp_path / "days.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     with pytest.raises(InputError) as caught:
-        load(copy, ("scenarios.file='days.csv'", "scenarios.series={pv = 'sun'}", "lec.LEC1.bus='22'"))
+        load(
+            copy,
+            (
+                "scenarios.file='days.csv'",
+                "scenarios.series={pv = 'sun'}",
+                "lec.LEC1.bus='22'",
+                "series.heat.file='none.csv'",
+            ),
+        )
     text = str(caught.value)
     for words in (
+        "none.csv [series.heat]",
         "sum to 0.9",
         "scenario high has no row for 1",
         "scenario low: 1 values are not finite",

@@ -201,3 +201,13 @@ def test_bad_input_ends_with_code_2_and_writes_nothing(tmp_path, capsys):
     assert "delta" in told
     assert "no Beta distribution" in told
     assert not (tmp_path / "out").exists()
+
+
+def test_curves_and_contract_are_checked_though_prices_are_missing():
+    wrong = ("prices.file='none.csv'", "market.reactive_required_mvar=30", "bidding.curves=[{unit='XX', hour=40}]")
+    assert set(mistakes(CASE, *wrong)) == {
+        ("prices", "file"),
+        ("market", "reactive_required_mvar"),
+        ("bidding.curves[0]", "unit"),
+        ("bidding.curves[0]", "hour"),
+    }

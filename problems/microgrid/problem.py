@@ -18,6 +18,7 @@ from decomp.errors import InputError, Mistake
 from decomp.messages import Coupling, Key
 from decomp.problem import Problem
 from decomp.pyomo_block import PyomoSubproblem
+from problems.market_data import Collector
 from problems.microgrid import bidding, figures, input_tables, results, tables
 from problems.microgrid.block import (
     MicrogridScenario,
@@ -61,10 +62,12 @@ class Microgrid(Problem):
         """Read the series the tables name, unless `data` holds them. Raises InputError with every mistake found."""
         self.settings, self.folder = settings, folder
         self.axis = TimeAxis(settings.time)
-        self.data = read_inputs(settings, self.axis, folder) if data is None else data
-        wrong = [*contract_mistakes(settings, self.data), *bidding.curve_mistakes(settings, self.axis)]
-        if wrong:
-            raise InputError(wrong)
+        found = Collector()
+        given = found.of(read_inputs, settings, self.axis, folder) if data is None else data
+        found.mistakes += [*contract_mistakes(settings, given), *bidding.curve_mistakes(settings, self.axis)]
+        if found.mistakes or given is None:
+            raise InputError(found.mistakes)
+        self.data = given
         self.bid_limit = bid_limits(settings, self.data)
         self.cost_range_usd = cost_range_usd(settings, self.data, self.bid_limit)
         self.coordinator = None
@@ -139,7 +142,7 @@ class Microgrid(Problem):
         return results.summary(self, result)
 
 
-def contract_mistakes(settings: MicrogridSettings, data: MicrogridData) -> list[Mistake]:
+def contract_mistakes(settings: MicrogridSettings, data: MicrogridData | None) -> list[Mistake]:
     """Tables that no schedule can satisfy: a reactive contract above what the machines can give, no unit at all."""
     mistakes = []
     if not settings.units:
@@ -153,6 +156,8 @@ def contract_mistakes(settings: MicrogridSettings, data: MicrogridData) -> list[
         mistakes.append(
             Mistake("", "market", "reactive_required_mvar", problem, "lower it, or raise the units' ratings")
         )
+    if data is None:
+        return mistakes
     for name, values in data.available_mw.items():
         if values.shape != (len(data.names), data.axis.settings.steps):
             mistakes.append(Mistake("", "scenarios", name, f"available power has the shape {values.shape}"))
