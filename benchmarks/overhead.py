@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.communities import Communities, Needs, campus
-from benchmarks.pyomo_ways import compare
+from benchmarks.pyomo_ways import IN_A_ROW, compare
 from benchmarks.stopwatch import solver_calls
 from decomp.engine import Limits, run
 from decomp.ranks import Ranks, find_ranks
@@ -101,7 +101,7 @@ def main(arguments: list[str], ranks: Ranks) -> int:
         print(f"| {r['blocks']} | {r['ranks']} | {times} | {outside} |")
     if not args.skip_pyomo:
         print()
-        for line in compare(args.rounds):
+        for line in compare(args.rounds, args.in_a_row):
             print(line)
     return 0
 
@@ -111,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--blocks", type=int, nargs="+", default=[1, 10, 100, 1000])
     parser.add_argument("--rounds", type=int, default=8, help="rounds that are measured")
     parser.add_argument("--one-rank", action="store_true", help="do not start two ranks beside")
+    parser.add_argument("--in-a-row", type=int, default=IN_A_ROW, help="solves of one way before the next's turn")
     parser.add_argument("--skip-pyomo", action="store_true", help="only the shares")
     parser.add_argument("--json", action="store_true", help="the shares alone, for another program")
     return parser

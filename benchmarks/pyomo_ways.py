@@ -15,28 +15,32 @@ from benchmarks.communities import SETTLED, campus
 from decomp.messages import FloatArray, Signal
 from problems.lec.community import LocalEnergyCommunity
 
-IN_A_ROW = 4  # solves of one way before the next has its turn, as within a run
+IN_A_ROW = 4
 
 
-def compare(rounds: int) -> Iterator[str]:
-    """The lines of a table: CPU ms a solve of each way, and how many times ours it takes."""
+def compare(rounds: int, in_a_row: int = IN_A_ROW) -> Iterator[str]:
+    """The lines of a table: CPU ms a solve of each way, and how many times ours it takes.
+
+    in_a_row: solves of one way before the next has its turn; each turn begins on caches that the others have filled,
+    which weighs most on the fastest way
+    """
     market = campus()
     yield "| community | way | what it does each round | CPU ms | times ours |"
     yield "|---|---|---|---|---|"
     for name, data in market.data.items():
         rng = np.random.default_rng(0)
         prices = []
-        for _ in range(rounds * IN_A_ROW):
+        for _ in range(rounds * in_a_row):
             price = data.reactive_price_sek_per_kvarh.copy()
             price[[13, 16]] += 0.1 + 0.02 * rng.normal(size=2)
             prices.append(price)
         ways = _ways(market, name, rounds)
         taken: dict[str, list[float]] = {key: [] for key in ways}
         values: dict[str, list[float]] = {key: [] for key in ways}
-        for first in range(0, len(prices), IN_A_ROW):
+        for first in range(0, len(prices), in_a_row):
             for key, (_, solve) in ways.items():
                 gc.collect()  # what one way leaves behind is not swept up in another's time
-                for price in prices[first : first + IN_A_ROW]:
+                for price in prices[first : first + in_a_row]:
                     begin = time.process_time()
                     values[key].append(solve(price))
                     taken[key].append(1e3 * (time.process_time() - begin))
