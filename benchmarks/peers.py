@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=15, help="penalised rounds; fewer in large cases")
     parser.add_argument("--repeats", type=int, default=2, help="runs of each side")
-    parser.add_argument("--quick", action="store_true", help="a minute: the small cases, one run each")
+    parser.add_argument("--quick", action="store_true", help="a minute or two: the small cases, one run each")
     parser.add_argument("--out", type=Path, help="write the page here")
     return parser
 

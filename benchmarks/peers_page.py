@@ -88,7 +88,7 @@ def _top(command: str, version: str, versions: str) -> list[str]:
         "",
         f"writes this page (mpi-sppy {version}, {versions}, Python {platform.python_version()}); it needs",
         "`pip install 'tatonnement[mpi,peers]'`. Medians of milliseconds a round; the two sides took turns. The clock",
-        "depends on what else the machine does, CPU time much less; `--quick` takes a minute.",
+        "depends on what else the machine does, CPU time much less; `--quick` takes a minute or two.",
         "",
     ]
 
@@ -98,15 +98,20 @@ def _row(line: Line) -> str:
     theirs, ours, times = medians(runs["mpi-sppy"]), medians(runs["ours"]), ratios(line)
     start = [float(np.median([r.start_cpu_s for r in runs[side]])) for side in ("mpi-sppy", "ours")]
     cells = (
-        f"{case.scenarios}", f"{3 * case.multiplier}", f"{case.ranks}", f"{theirs[0]:.4g} ({theirs[1]:.4g})",
-        f"{ours[0]:.4g} ({ours[1]:.4g})", f"{times[0]:.1f}", f"{times[1]:.1f}", f"{theirs[2]:.0%}", f"{ours[2]:.0%}",
+        f"{case.scenarios}", f"{3 * case.multiplier}", f"{case.ranks}", _pair(theirs),
+        _pair(ours), f"{times[0]:.1f}", f"{times[1]:.1f}", f"{theirs[2]:.0%}", f"{ours[2]:.0%}",
         f"{start[0]:.2f}", f"{start[1]:.2f}", f"{apart:.1e}",
     )  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
 
+def _pair(times: tuple[float, float, float]) -> str:
+    clock, cpu = (f"{ms:.0f}" if ms >= 1000 else f"{ms:.4g}" for ms in times[:2])
+    return f"{clock} ({cpu})"
+
+
 def _targets(lines: Sequence[Line]) -> list[str]:
-    """Each target with the least ratio, by the clock or by CPU, of the cases it speaks of."""
+    """Each target with the least ratio, by the clock or by CPU, of the measured cases it speaks of."""
     out = ["## Targets", "", "| case | target | measured | |", "|---|---|---|---|"]
     for (scenarios, multiplier), least in TARGETS.items():
         named = [e for e in lines if e[0].multiplier == multiplier and scenarios in (None, e[0].scenarios)]
@@ -114,6 +119,8 @@ def _targets(lines: Sequence[Line]) -> list[str]:
         if not named:
             out.append(f"| {words} | {least:g} times | not measured in this run | |")
             continue
+        counts = " and ".join(str(n) for n in sorted({e[0].scenarios for e in named}))
+        words = f"{counts} scenarios, {3 * multiplier} crops"
         reached = min(min(ratios(e)) for e in named)
         out.append(f"| {words} | {least:g} times | {reached:.1f} | {'met' if reached >= least else '**missed**'} |")
     return out
