@@ -58,8 +58,11 @@ def _main(ranks: Ranks, arguments: list[str]) -> int:
     if trouble is not None:
         return _refuse(root, *trouble)
     files = GrowingFiles(args.out, every_offer=case.limits.record == "all")
-    done = resume.rounds if resume else None
-    keeper = Keeper(args.out / CHECKPOINTS, case.checkpoint, case.identity, done) if root else None
+    place = args.out / CHECKPOINTS
+    # checkpoints in another folder are not this run's, whatever it is taken up from
+    here = resume is not None and resume.folder.parent.resolve() == place.resolve()
+    done = resume.rounds if resume and here else None
+    keeper = Keeper(place, case.checkpoint, case.identity, done) if root else None
 
     console = console_for()
     if root and not args.quiet:

@@ -57,8 +57,8 @@ class CheckpointSettings:
 class Keeper:
     """Writes the checkpoints of one run into `folder`; identity tells which case and versions they belong to.
 
-    resumed  the round the run was taken up at, None for a run from the start: then checkpoints that lie in the folder
-             are another run's, and are moved to FOLDER.before
+    resumed  the round the run was taken up at from this folder, None for a run from the start or from elsewhere: then
+             checkpoints that lie in the folder are another run's, and are moved to FOLDER.before
     """
 
     def __init__(

@@ -14,6 +14,7 @@ import numpy as np
 
 from decomp.certificate import Certificate
 from decomp.coordinator import Coordinator
+from decomp.errors import TatonnementError
 from decomp.fleet import Fleet
 from decomp.layout import Answers, Layout
 from decomp.messages import FloatArray, Key, Request
@@ -213,7 +214,10 @@ class Recorder:
                     self.fleet.evaluate(answers.y, keep=True)
             elif stop.status != RunStatus.FAILED:
                 offers = self.layout.totals(self.layout.mean(answers.y))
-                request = self.fleet.parts_of(self.coordinator).evaluate(offers, answers.reports())
+                try:
+                    request = self.fleet.parts_of(self.coordinator).evaluate(offers, answers.reports())
+                except TatonnementError as error:  # what was computed is not lost for the price of its last point
+                    log.warning("the offers of the last round have no objective: %s", error)
         return Result(
             status=stop.status,
             reason=stop.reason,

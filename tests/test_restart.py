@@ -23,7 +23,7 @@ from decomp.block_states import packed, unpacked
 from decomp.checkpoint import CheckpointSettings, Keeper, find_checkpoint
 from decomp.config import load
 from decomp.engine import Limits, run
-from decomp.errors import CheckpointError
+from decomp.errors import CheckpointError, TatonnementError
 from decomp.messages import Key
 from decomp.plain_value import flatten, unflatten
 from decomp.ranks import Serial
@@ -183,6 +183,25 @@ def test_a_round_cut_short_leaves_no_trace():
     assert (result.status, len(result.rows), result.block_solves) == ("interrupted", 3, 6)
     for key in blocks:
         assert result.details[key]["y"] == result.answers[key].y
+
+
+def test_a_last_point_that_nobody_can_value_costs_no_result(monkeypatch):
+    blocks, market, coupling = exchange()
+    told: list[object] = []
+    finds = market.evaluate
+
+    def evaluate(*asked):
+        if len(told) == 2:
+            raise TatonnementError("no flow at these offers")
+        return finds(*asked)
+
+    monkeypatch.setattr(market, "evaluate", evaluate)
+    result = run(
+        blocks, market, ADMM(0.1), coupling=coupling, stop=[], limits=Limits(50), callbacks=[told.append],
+        interrupted=lambda: len(told) == 2,
+    )  # fmt: skip
+    assert (result.status, len(result.rows), result.objective) == ("interrupted", 2, None)
+    assert set(result.details) == set(blocks)
 
 
 def test_a_run_in_circles_is_seen_by_the_run_that_takes_it_up(tmp_path):
@@ -411,6 +430,15 @@ def test_checkpoints_of_an_earlier_run_are_moved_not_mixed(command, rough, tmp_p
     assert len(list((tmp_path / "out" / "checkpoints.before").iterdir())) == 4
     assert command(rough, "--out", tmp_path / "out", "--set", "checkpoint.keep=2") == 0
     assert len(list((tmp_path / "out" / "checkpoints").iterdir())) == 2
+
+
+def test_a_run_taken_up_elsewhere_leaves_the_checkpoints_found_there(command, rough, tmp_path):
+    assert command(rough, "--out", tmp_path / "other", "--set", "run.max_rounds=7") == 0
+    assert command(rough, "--out", tmp_path / "first", "--set", "run.max_rounds=3") == 0
+    again = ("--out", tmp_path / "other", "--resume", tmp_path / "first", "--set", "run.max_rounds=5")
+    assert command(rough, *again) == 0
+    assert (tmp_path / "other" / "checkpoints.before" / "round-000007").is_dir()
+    assert sorted(f.name for f in (tmp_path / "other" / "checkpoints").iterdir()) == ["round-000004", "round-000005"]
 
 
 # -- folders and disks -------------------------------------------------------------------------------------------------
