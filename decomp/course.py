@@ -46,6 +46,7 @@ class Course:
         """A round has been completed, and is in the recorder; the next begins with `progress`."""
         self.progress = progress
         self.fleet.mark()
+        self.fleet.rebalance()
 
     def save_if_due(self) -> None:
         """Write a checkpoint of the last complete round if it is time for one."""

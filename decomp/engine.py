@@ -34,16 +34,21 @@ LIMITS = (RunStatus.ITERATION_LIMIT, RunStatus.DIVERGED)
 class Limits:
     """When a run ends without success: after so many rounds, or seconds (None = no limit).
 
+    rebalance_every  after so many rounds blocks may move to ranks that are less busy, by the time they have taken; 0 =
+                they stay. Nothing but the time depends on it
     schedules   every block's own series are in the result; without them a run of very many blocks ends much sooner
     """
 
     max_rounds: int
     time_limit_s: float | None = None
     schedules: bool = True
+    rebalance_every: int = 0
 
     def __post_init__(self) -> None:
         if self.max_rounds < 1:
             raise ValueError("max_rounds must be at least 1")
+        if self.rebalance_every < 0:
+            raise ValueError("rebalance_every must be 0 (blocks stay where they are) or a number of rounds")
         if self.time_limit_s is not None and self.time_limit_s <= 0:
             raise ValueError("time_limit_s must be positive")
 
@@ -114,6 +119,7 @@ def run(
         try:
             abilities = _accept(rule, fleet.build(), coordinator)
             fleet.refuse(rule)
+            fleet.rebalance_every = limits.rebalance_every
             fleet.sensitivity = "sensitivity" in rule.uses & abilities
             state = _first_state(layout, coordinator, rule, start_price, abilities)
             settings = certificate or CertificateSettings()

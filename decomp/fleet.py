@@ -14,18 +14,20 @@ from typing import Literal
 import numpy as np
 
 from decomp.coordinator import Coordinator, Parts
+from decomp.envelope import opened, sealed
 from decomp.errors import AskedToStop, BlockError, CheckpointError
 from decomp.layout import Answers, Layout, Signals
 from decomp.messages import FloatArray, IntArray, Key, Status
 from decomp.packing import Parcel, Share, unpack
 from decomp.ranks import Ranks
+from decomp.rebalancing import rebalanced
 from decomp.rules.base import UpdateRule
-from decomp.spread_parts import SpreadParts
+from decomp.spread_parts import SpreadParts, gathered
 from decomp.worker import ACTIVE, ASIDE, CUT, EVALUATE, EXACT, KEEP, PENALISED, SKIPPED, SLOPES, SOLVE, Make, Worker
 
 log = logging.getLogger(__name__)
 
-STOP, BUILD, EXPLAIN, DETAIL, MARK, ROLL_BACK, SAVE, LOAD, ROAM, PARTS = range(2, 12)  # after SOLVE and EVALUATE
+STOP, BUILD, EXPLAIN, DETAIL, MARK, ROLL_BACK, SAVE, LOAD, ROAM, PARTS, MOVE = range(2, 13)  # after SOLVE and EVALUATE
 UNITS_A_RANK = 8  # from so many units a rank on, dealing whole units is even enough
 OnFailure = Literal["stop", "hold"]
 
@@ -62,6 +64,10 @@ class Fleet:
         self._told: set[str] = set()  # blocks whose first failure was told
         self.block_solves = 0
         self.solver_time_s = 0.0
+        self.rebalance_every = 0  # on the root: rounds between two looks at how the blocks lie; 0 = they stay
+        self._first_s: FloatArray | None = None  # (B,) what building a block and its first answer took
+        self._spent_s: FloatArray = np.zeros(len(layout.keys))  # ..., and its answers of the rounds since the last look
+        self._rounds = 0
         self._counted: tuple[Answers | None, int, float] = (None, 0, 0.0)
 
     def __enter__(self) -> Fleet:
@@ -76,11 +82,14 @@ class Fleet:
     def build(self) -> frozenset[str]:
         """Build every block on its rank; returns the abilities that all of them have. Raises BlockError."""
         self._header(BUILD)
-        found = self.ranks.gather_objects(self._worker.build()) or []
+        found = self.ranks.gather_objects((self._worker.build(), self._worker.built_s)) or []
         failures = self._explained()
         if failures:
             raise BlockError(failures)
-        abilities = [a for a in found if a is not None]
+        for _, seconds in found:
+            for b, taken in seconds.items():
+                self._spent_s[b] = taken
+        abilities = [a for a, _ in found if a is not None]
         return frozenset.intersection(*abilities) if abilities else frozenset()
 
     def solve(self, signals: Signals, *, keep: bool = True, aside: bool = False) -> Answers:
@@ -95,6 +104,10 @@ class Fleet:
         answers = self._held(self._ask(SOLVE, columns, flags, signals.id))
         if keep:
             self.good = answers
+            self._spent_s += answers.solve_time
+            self._rounds += 1
+            if self._first_s is None:
+                self._first_s, self._spent_s, self._rounds = self._spent_s, np.zeros_like(self._spent_s), 0
         return answers
 
     def question(self, signals: Signals, *, keep: bool, aside: bool) -> tuple[int, FloatArray]:
@@ -171,6 +184,34 @@ class Fleet:
         self._worker.roll_back()
         self.good, self.block_solves, self.solver_time_s = self._counted
 
+    def rebalance(self) -> int:
+        """Move blocks to other ranks where that pays, after a mark; the number of those that moved.
+
+        Their warm states and last answers go with them, so no answer changes.
+        """
+        if not self.rebalance_every or self.ranks.size == 1 or self._rounds < self.rebalance_every:
+            return 0
+        assert self._first_s is not None
+        each, rounds = self._spent_s / self._rounds, self._rounds
+        self._spent_s, self._rounds = np.zeros_like(each), 0
+        owner = rebalanced(self.owned, each, self._first_s, rounds)
+        if owner is None:
+            return 0
+        before = max(float(each[own].sum()) for own in self.owned)
+        moved = sum(int(np.sum(owner[own] != rank)) for rank, own in enumerate(self.owned))
+        self._header(MOVE)
+        trouble = self._move(owner)
+        if trouble:
+            log.warning("blocks stay where they are: %s", trouble)
+            self.rebalance_every = 0
+            return 0
+        failures = self._explained()
+        if failures:
+            raise BlockError(failures)
+        after = max(float(each[own].sum()) for own in self.owned)
+        log.info("%d blocks moved: the busiest rank has %.3g s a round, it had %.3g s", moved, after, before)
+        return moved
+
     def save(self, folder: Path) -> dict[str, str]:
         """Every rank writes its blocks' warm states into `folder`: SHA-256 by file name. Raises CheckpointError."""
         self._header(SAVE)
@@ -231,7 +272,7 @@ class Fleet:
             if op == STOP:
                 return
             if op == BUILD:
-                gather(worker.build())
+                gather((worker.build(), worker.built_s))
             elif op == EXPLAIN:
                 gather(worker.texts)
             elif op == DETAIL:
@@ -244,6 +285,8 @@ class Fleet:
                 gather(worker.save(Path(self.ranks.agree(None))))
             elif op == ROAM:
                 self.roam()
+            elif op == MOVE:
+                self._move(np.empty(len(self.layout.keys), np.int64))
             elif op == PARTS:
                 assert self._spread is not None
                 self._spread.serve(flags, question)
@@ -252,6 +295,25 @@ class Fleet:
                 gather(worker.load(Path(place), files))
             else:
                 self._do_ask(op, None, flags, question)
+
+    def _move(self, owner: IntArray) -> str:
+        """Every block to its `owner` (B,), by way of the root; on the root what went wrong, if nothing has moved."""
+        ranks, worker = self.ranks, self._worker
+        ranks.broadcast(owner)
+        found = gathered(ranks, worker.leaving(owner))
+        parts, lengths, trouble = None, np.zeros(ranks.size, np.int64), ""
+        if found is not None:
+            trouble = "; ".join(text for text, _ in found if text)
+            states = sorted((state for _, each in found for state in each), key=lambda state: int(state[0]))
+            if not trouble:
+                parts = [sealed([s for s in states if owner[s[0]] == rank]) for rank in range(ranks.size)]
+                lengths = np.array([len(part) for part in parts], np.int64)
+        ranks.broadcast(lengths)
+        if lengths[0]:
+            self.owned = [np.flatnonzero(owner == rank) for rank in range(ranks.size)]
+            self._shares = [Share(self.layout, own) for own in self.owned]
+            worker.take(opened(ranks.scatter(parts, int(lengths[ranks.rank]))), self._shares[ranks.rank])
+        return trouble
 
     def roam(self) -> None:
         """Answer questions one by one, where a fleet can."""

@@ -58,7 +58,7 @@ class SpreadParts(Parts):
         self.ranks.broadcast(message)
         if new:
             self.ranks.broadcast(self._flat)
-        told = self._exchange(self._own(what, owner, questions, self.asked))
+        told = gathered(self.ranks, self._own(what, owner, questions, self.asked))
         assert told is not None
         found: dict[int, tuple[str, Any]] = {part: (kind, value) for each in told for part, kind, value in each}
         for part in range(len(questions)):
@@ -79,7 +79,7 @@ class SpreadParts(Parts):
             self._reports = self._by_key(self._flat)
         what, owner, questions = opened(message)
         asked = self.ranks.asked if flags & MAY_BE_CUT else lambda: False
-        self._exchange(self._own(what, owner, questions, asked))
+        gathered(self.ranks, self._own(what, owner, questions, asked))
 
     def _learn(self, reports: Reports) -> bool:
         """Take the reports up, unless they are the last ones again; are they new?"""
@@ -108,11 +108,13 @@ class SpreadParts(Parts):
                 told.append((part, "failed", str(error)))
         return told
 
-    def _exchange(self, mine: list[tuple[int, str, Any]]) -> list[Any] | None:
-        message, size = sealed(mine), self.ranks.size
-        lengths = self.ranks.gather(np.array([float(len(message))]), [1] * size)
-        messages = self.ranks.gather(message, [] if lengths is None else [int(n[0]) for n in lengths])
-        return None if messages is None else [opened(m) for m in messages]
+
+def gathered(ranks: Ranks, value: Any) -> list[Any] | None:
+    """Every rank's plain value, on the root; without pickles."""
+    message = sealed(value)
+    lengths = ranks.gather(np.array([float(len(message))]), [1] * ranks.size)
+    messages = ranks.gather(message, [] if lengths is None else [int(n[0]) for n in lengths])
+    return None if messages is None else [opened(m) for m in messages]
 
 
 def shared_out(needed: BoolArray, size: int) -> IntArray:

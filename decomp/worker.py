@@ -17,12 +17,13 @@ from threadpoolctl import threadpool_limits
 
 from decomp.block_states import packed, unpacked
 from decomp.checkpoint import read_arrays, write_arrays
+from decomp.envelope import sealed
 from decomp.errors import TatonnementError
 from decomp.layout import Layout
-from decomp.messages import FloatArray, Key, Response, Signal, Status
+from decomp.messages import FloatArray, IntArray, Key, Response, Signal, Status
 from decomp.packing import Parcel, Share
 from decomp.ranks import Ranks
-from decomp.subproblem import Subproblem
+from decomp.subproblem import Arrays, Subproblem
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ SKIPPED = -1  # status of a block that was not asked, because the run has been a
 TELL_S = 10.0  # a round that takes long says so often how far it is
 MOST_TOGETHER = 64  # blocks asked at once: between two such groups a rank looks whether it was asked to stop
 Make = Callable[[Key], Subproblem]
+Moving = tuple[int, Arrays | None, Response | None]  # number, warm state, last kept answer
 Troubles = dict[str, str]  # why blocks gave no answer, by name
 
 
@@ -47,22 +49,60 @@ class Worker:
         self._marked: tuple[dict[int, Any], dict[int, Response]] = ({}, {})
         self._sizes, self._reports = np.diff(layout.start).tolist(), np.diff(layout.report_start).tolist()
         self._limits = threadpool_limits(1)
+        self.built_s: dict[int, float] = {}  # what building each block took
 
     def build(self) -> frozenset[str] | None:
         """Build all blocks; the abilities that all of them have."""
         self.texts = {}
         abilities: frozenset[str] | None = None
         for b in self._mine:
-            key = self.layout.keys[b]
-            try:
-                self._blocks[b] = block = self._make(key)
+            block = self._built(b)
+            if block is not None:
                 abilities = block.abilities if abilities is None else abilities & block.abilities
-            except TatonnementError as error:
-                self.texts[str(key)] = str(error)
-            except (Exception, SystemExit) as error:
-                log.debug("building block %s", key, exc_info=True)
-                self.texts[str(key)] = f"could not be built: {type(error).__name__}: {error}"
         return abilities
+
+    def _built(self, b: int) -> Subproblem | None:
+        key, began = self.layout.keys[b], time.perf_counter()
+        try:
+            self._blocks[b] = self._make(key)
+        except TatonnementError as error:
+            self.texts[str(key)] = str(error)
+        except (Exception, SystemExit) as error:
+            log.debug("building block %s", key, exc_info=True)
+            self.texts[str(key)] = f"could not be built: {type(error).__name__}: {error}"
+        self.built_s[b] = time.perf_counter() - began
+        return self._blocks.get(b)
+
+    def leaving(self, owner: IntArray) -> tuple[str, list[Moving]]:
+        """Number, warm state and last kept answer of the blocks that go to another rank, or why there is none."""
+        blocks = [b for b in self._mine if owner[b] != self.ranks.rank]
+        try:
+            states = [(b, self._blocks[b].save(), self._last.get(b)) for b in blocks]
+            sealed(states)  # what cannot be sent is found before anything has moved
+        except Exception as error:  # a run goes on with its blocks where they are, whatever one of the user's raises
+            log.debug("blocks of rank %d", self.ranks.rank, exc_info=True)
+            return f"rank {self.ranks.rank}: {error if str(error) else type(error).__name__}", []
+        return "", states
+
+    def take(self, arriving: list[Moving], share: Share) -> None:
+        """From now on this rank has the blocks of `share`, some of them from other ranks; this is a new mark."""
+        self.share, self._mine, self.texts = share, share.blocks.tolist(), {}
+        here = set(self._mine)
+        for b in [b for b in self._blocks if b not in here]:
+            del self._blocks[b]
+            self._last.pop(b, None)
+        for b, state, last in arriving:
+            block = self._built(b)
+            if block is None:
+                continue
+            try:
+                block.load({} if state is None else state)
+            except Exception as error:
+                log.debug("block %s", self.layout.keys[b], exc_info=True)
+                self.texts[str(self.layout.keys[b])] = f"{type(error).__name__}: {error}"
+            if last is not None:
+                self._last[b] = last
+        self.mark()
 
     def columns(self, op: int, flags: int) -> int:
         """Number of columns of a question: price, target and penalty, active; or y."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -202,3 +203,25 @@ def test_the_linearised_bound_is_the_linear_programs_optimum(feeders):
             assert exact.status == 0
             assert bound <= exact.fun + 1e-9 * abs(exact.fun)
             assert bound == pytest.approx(exact.fun, rel=1e-6)
+
+
+def test_scenarios_at_rest_are_left_out_of_the_model_and_it_stays_the_same(feeders, monkeypatch):
+    from scipy.optimize import linprog
+
+    problem = _hour(feeders(RADIAL), load=0.5, scenarios=4, reach=50.0)
+    lighter = np.array([0.2, 0.2, 1.0, 2.2])[:, None]  # in the last one even the PCCs do not suffice
+    problem = replace(problem, p_kw=problem.p_kw * lighter, q_kvar=problem.q_kvar * lighter)
+    start = np.zeros(len(problem.controls.bus))
+
+    def least(model):
+        arrays = model.quadratic(4)
+        bounds = np.column_stack([arrays.lb, arrays.ub])
+        return len(arrays.q), linprog(arrays.q, A_ub=-arrays.A, b_ub=-arrays.lo, bounds=bounds, method="highs").fun
+
+    size, cost = least(LinearModel.at(problem, start))
+    bound = LinearModel.at(problem, start).bound(np.zeros(4))
+    monkeypatch.setattr(LinearModel, "_resting", np.zeros(len(start), bool))
+    whole, exact = least(LinearModel.at(problem, start))
+    assert size < 0.6 * whole
+    assert cost == pytest.approx(exact, rel=1e-9)
+    assert bound == pytest.approx(exact, rel=1e-6)

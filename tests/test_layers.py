@@ -29,6 +29,7 @@ LAYERS = (
         "start",
         "quadratic_program",
         "packing",
+        "rebalancing",
     },
     {"rules", "stopping", "certificate", "ranks", "fleet", "spread_parts", "worker", "asynchronous", "recorder"},
     {"engine", "course", "judging"},

@@ -10,8 +10,8 @@ import pytest
 from feeders import FEEDERS, power_grid_model_voltages, read
 
 from problems.network.feeder import Network
-from problems.network.power_flow import FlowSettings, solve
-from problems.network.sensitivity import sensitivity
+from problems.network.power_flow import FlowSettings, kernel_of, solve
+from problems.network.sensitivity import Inverse, Sensitivity, sensitivities, sensitivity
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +145,18 @@ def test_injected_reactive_power_raises_every_voltage_of_a_radial_feeder(feeders
     assert (slopes[np.ix_(others, others)] > 0).all()
     assert not slopes[network.slack].any()
     assert not slopes[:, network.slack].any()
+
+
+def test_sensitivities_found_together_are_those_found_alone_and_by_sparse_factors(feeders):
+    network, p, q, _ = feeders("33 buses, ties closed")
+    v = solve(network, np.outer([0.2, 0.7, 1.3], p), np.outer([0.2, 0.7, 1.3], q)).v
+    kernel, buses = kernel_of(network), np.array([5, 17, 32])
+    weights = np.random.default_rng(0).normal(size=len(network.buses))
+    for row, together in zip(v, sensitivities(network, v), strict=True):
+        alone = sensitivity(network, row)
+        assert np.array_equal(together.dv_dq(buses), alone.dv_dq(buses))
+        factors = kernel.jacobian(row[kernel.others])
+        assert isinstance(together.factors, Inverse)
+        sparse = Sensitivity(network, row, factors)
+        assert np.abs(together.dv_dp(buses) - sparse.dv_dp(buses)).max() <= 1e-12
+        assert np.abs(together.pulls(weights) - sparse.pulls(weights)).max() <= 1e-11

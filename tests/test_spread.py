@@ -16,6 +16,7 @@ from decomp.envelope import opened, sealed
 from decomp.errors import CheckpointError, CoordinatorError
 from decomp.messages import Check, Key, Request, Response, Status
 from decomp.ranks import Serial
+from decomp.rebalancing import rebalanced
 from decomp.rules import ADMM
 from decomp.spread_parts import shared_out
 from decomp.stopping import Residual
@@ -77,6 +78,30 @@ class Hourly(Coordinator):
 
     def _note(self, what, part):
         self.who.append((what, part, threading.get_ident()))
+
+
+class Rememberer(Teller):
+    """Answers a little more each time it is asked, says how often that was, and takes `spent_s`."""
+
+    def __init__(self, *given, spent_s, **more):
+        super().__init__(*given, **more)
+        self.spent_s, self.asked, self.home = spent_s, 0, threading.get_ident()
+
+    def solve(self, signal):
+        self.asked += 1
+        assert self.home == threading.get_ident(), "asked on a rank it was not built on"
+        response = super().solve(signal)
+        # what is sent back by price alone proves nothing here, and must not
+        return response.but(y=response.y + 1e-3 / self.asked, bound=None, solve_time=self.spent_s)
+
+    def detail(self, response):
+        return {"y": response.y, "asked": np.array([float(self.asked)])}
+
+    def save(self):
+        return {"asked": np.array(self.asked)}
+
+    def load(self, arrays):
+        self.asked = int(arrays["asked"])
 
 
 def couplings():
@@ -189,3 +214,92 @@ def test_what_is_sent_comes_out_as_it_was():
 def test_what_is_no_plain_value_is_not_sent():
     with pytest.raises(CheckpointError, match=r"state\[0\] is of type lock"):
         sealed([threading.Lock()])
+
+
+# -- where blocks lie -----------------------------------------------------------------------------------------------
+
+
+def test_blocks_go_from_the_busiest_rank_to_the_idlest():
+    owned = [np.array([0, 2, 4]), np.array([1, 3, 5])]
+    spent = np.array([4.0, 1.0, 3.0, 1.0, 1.0, 0.5])
+    owner = rebalanced(owned, spent, np.zeros(6), 10)
+    load = np.bincount(owner, spent)
+    assert load.max() == 5.5
+    assert np.bincount([0, 1, 0, 1, 0, 1], spent).max() == 8.0
+
+
+def test_blocks_stay_where_moving_costs_more_than_it_saves():
+    owned, spent = [np.array([0, 1]), np.array([2])], np.array([1.0, 1.0, 1e-9])
+    assert rebalanced(owned, spent, np.full(3, 9.0), 10).tolist() in ([1, 0, 0], [0, 1, 0], [1, 0, 1], [0, 1, 1])
+    assert rebalanced(owned, spent, np.full(3, 11.0), 10) is None
+
+
+def test_blocks_of_nearly_equal_time_stay():
+    owned = [np.array([0, 2, 4, 6]), np.array([1, 3, 5, 7])]
+    spent = np.array([1.0, 0.99] * 4)
+    assert rebalanced(owned, spent, np.zeros(8), 1000) is None
+    assert rebalanced(owned, np.zeros(8), np.zeros(8), 1000) is None
+
+
+def test_more_ranks_than_blocks_can_be_balanced():
+    owned = [np.array([0, 1, 2]), *([np.zeros(0, np.int64)] * 4)]
+    owner = rebalanced(owned, np.ones(3), np.zeros(3), 5)
+    assert len(set(owner.tolist())) == 3
+
+
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_blocks_that_move_change_no_figure(size, caplog):
+    def busy(key):
+        rng = np.random.default_rng([int(key.unit[1:]), int(key.scenario)])
+        # round-robin puts two of the dear ones on one rank
+        spent_s = {("u0", "0"): 10.0, ("u1", "1"): 6.0, ("u1", "2"): 4.0}.get(key, 0.1)
+        return Rememberer(rng.uniform(0.5, 3, HOURS), rng.normal(size=HOURS), -20, 20, n=HOURS, spent_s=spent_s)
+
+    def ran_with(ranks, every):
+        return run(
+            busy, Hourly(), ADMM(0.3), coupling=couplings(), stop=[Residual(1e-12, 1e-12)], ranks=ranks,
+            limits=Limits(14, rebalance_every=every), certificate=CertificateSettings(bounds=False),
+        )  # fmt: skip
+
+    alone = ran_with(Serial(), 3)
+    caplog.set_level("INFO", "decomp.fleet")
+    stayed = on_threads(size, lambda ranks: ran_with(ranks, 0))[0]
+    assert "moved" not in caplog.text
+    moved = on_threads(size, lambda ranks: ran_with(ranks, 3))[0]
+    assert caplog.text.count("moved") == (size < 7)
+    for result in (stayed, moved):
+        assert figures(result) == figures(alone)
+        for key, series in alone.details.items():
+            assert {n: v.tobytes() for n, v in result.details[key].items()} == {
+                n: v.tobytes() for n, v in series.items()
+            }
+
+
+def test_block_that_cannot_be_saved_stays_and_the_run_goes_on(caplog):
+    class Shy(Rememberer):
+        def save(self):
+            if self.asked > 2:
+                raise RuntimeError("not like this")
+            return super().save()
+
+        def mark(self):
+            return self.asked
+
+        def reset(self, mark):
+            self.asked = mark
+
+    def make_shy(key):
+        dear = 10.0 if key.unit != "u1" else 0.1
+        return Shy(np.ones(HOURS), 0.0, -20, 20, n=HOURS, spent_s=dear)
+
+    alike = [unit(f"u{u}", tuple(range(HOURS)), (1.0,) * HOURS, report=("a", "b")) for u in range(3)]
+
+    def shy(ranks, every):
+        return run(
+            make_shy, Hourly(), ADMM(0.3), coupling=alike, stop=[Residual(1e-12, 1e-12)], ranks=ranks,
+            limits=Limits(6, rebalance_every=every), certificate=CertificateSettings(bounds=False),
+        )  # fmt: skip
+
+    moved = on_threads(2, lambda ranks: shy(ranks, 2))[0]
+    assert "blocks stay where they are: rank 0: not like this" in caplog.text
+    assert figures(moved) == figures(shy(Serial(), 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from decomp.errors import CoordinatorError
 from decomp.messages import BoolArray, FloatArray, IntArray
 from problems.network.feeder import Network
 from problems.network.power_flow import Flow, solve
-from problems.network.sensitivity import Sensitivity, sensitivity
+from problems.network.sensitivity import Sensitivity, sensitivities
 from problems.network.voltage_qp import Linear
 
 FEASIBLE_PU = 1e-9  # an exceedance below this counts as none
@@ -96,16 +97,26 @@ def flow_with(problem: HourProblem, u: FloatArray) -> Flow:
     """The exact flow of every scenario with the controls at u."""
     controls, base = problem.controls, problem.network.base_kva
     p, q = problem.p_kw.copy(), problem.q_kvar.copy()
-    for s in range(len(q)):
-        acts = (controls.scenario == ALL) | (controls.scenario == s)
-        for injected, kind in ((p, controls.active), (q, ~controls.active)):
-            np.add.at(injected[s], controls.bus[acts & kind], (controls.effect * u)[acts & kind])
+    moved, everywhere = controls.effect * u, controls.scenario == ALL
+    for injected, kind in ((p, controls.active), (q, ~controls.active)):
+        for c in np.flatnonzero(everywhere & kind):
+            injected[:, controls.bus[c]] += moved[c]
+        own = np.flatnonzero(~everywhere & kind)
+        np.add.at(injected, (controls.scenario[own], controls.bus[own]), moved[own])
     return solve(problem.network, p / base, q / base)
 
 
 def pull_of(network: Network, v: np.ndarray, mu: FloatArray) -> FloatArray:
     """(S, n) sum_k mu_sk d|V_k|/dq_i per kvar, at the voltages v (S, n)."""
-    return np.stack([sensitivity(network, a).pull(m) for a, m in zip(v, mu, strict=True)]) / network.base_kva
+    return np.stack([e.pull(m) for e, m in zip(sensitivities(network, v), mu, strict=True)]) / network.base_kva
+
+
+def acting(controls: Controls, columns: IntArray, count: int) -> list[IntArray]:
+    """For each of `count` scenarios the places among `columns` of the controls that act in it, ascending."""
+    scenario = controls.scenario[columns]
+    everywhere, order = np.flatnonzero(scenario == ALL), np.argsort(scenario, kind="stable")
+    ends = np.searchsorted(scenario[order], np.arange(count + 1))
+    return [np.sort(np.concatenate([everywhere, order[a:b]])) for a, b in pairwise(ends)]
 
 
 def linearise(
@@ -113,15 +124,12 @@ def linearise(
 ) -> tuple[Linear, list[Sensitivity]]:
     """Voltages around a flow, as functions of the controls `columns`, x = u / scale."""
     controls, base = problem.controls, problem.network.base_kva
-    place, slopes, exact = [], [], []
-    for s in range(len(flow.v)):
-        at = np.flatnonzero((controls.scenario[columns] == ALL) | (controls.scenario[columns] == s))
+    place, exact = acting(controls, columns, len(flow.v)), sensitivities(problem.network, flow.v)
+    slopes = []
+    for at, derivative in zip(place, exact, strict=True):
         chosen = columns[at]
-        derivative = sensitivity(problem.network, flow.v[s])
-        place.append(at)
         slopes.append(
             derivative.dv(controls.bus[chosen], controls.active[chosen])
             * (controls.effect[chosen] * scale[chosen] / base)
         )
-        exact.append(derivative)
     return Linear(flow.v_pu, tuple(place), tuple(slopes)), exact

@@ -158,6 +158,23 @@ class Kernel:
         data = np.concatenate([angle.real, angle.imag, size.real, size.imag])[order]
         return splu(sparse.csc_matrix((data, rows, indptr), shape=(2 * m, 2 * m)))
 
+    def jacobians(self, v: ComplexArray) -> FloatArray:
+        """(K, 2m, 2m) the same matrices, plain, at voltages (K, m)."""
+        y = self._plain
+        each = y * v[:, None, :]  # what flows from j into i
+        current = each.sum(axis=2) + self.source
+        unit = v / np.abs(v)
+        angle = -1j * v[:, :, None] * np.conj(each)
+        size = v[:, :, None] * np.conj(y * unit[:, None, :])
+        on = np.arange(len(self.others))
+        angle[:, on, on] += 1j * v * np.conj(current)
+        size[:, on, on] += np.conj(current) * unit
+        return np.asarray(np.block([[angle.real, size.real], [angle.imag, size.imag]]))
+
+    @cached_property
+    def _plain(self) -> ComplexArray:
+        return np.asarray(self.y.toarray())
+
 
 _KERNELS: WeakKeyDictionary[Network, Kernel] = WeakKeyDictionary()
 

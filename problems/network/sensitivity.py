@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
-from scipy.sparse.linalg import SuperLU
 
 from decomp.messages import BoolArray, FloatArray, IntArray
 from problems.network.feeder import Network
 from problems.network.power_flow import ComplexArray, kernel_of
+
+DENSE = 80  # rows of the Jacobian up to which plain matrices, all at once, are the faster way
+
+
+class Factors(Protocol):
+    """What solves with the Jacobian, SuperLU's way."""
+
+    def solve(self, right: FloatArray, trans: Literal["N", "T"] = "N") -> FloatArray:
+        """J^-1 right, or J^-T right."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Inverse:
+    """J^-1 as a plain matrix."""
+
+    matrix: FloatArray
+
+    def solve(self, right: FloatArray, trans: Literal["N", "T"] = "N") -> FloatArray:
+        return np.asarray((self.matrix if trans == "N" else self.matrix.T) @ right)
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +38,7 @@ class Sensitivity:
 
     network: Network
     v: ComplexArray
-    factors: SuperLU
+    factors: Factors
 
     def dv_dq(self, buses: IntArray) -> FloatArray:
         """(n, len(buses)) d|v|/dq in pu per pu, q injected at each of `buses`. A slack bus's row and column are 0."""
@@ -94,5 +114,18 @@ class Sensitivity:
 
 def sensitivity(network: Network, v: ComplexArray) -> Sensitivity:
     """The derivatives at a solution v (n,) of the power flow."""
+    return sensitivities(network, v[None, :])[0]
+
+
+def sensitivities(network: Network, v: ComplexArray) -> list[Sensitivity]:
+    """The derivatives at each of the solutions v (K, n); none depends on its neighbours."""
     kernel = kernel_of(network)
-    return Sensitivity(network, v, kernel.jacobian(v[kernel.others]))
+    inside = v[:, kernel.others]
+    factors: list[Factors] = []
+    if 2 * len(kernel.others) <= DENSE:
+        try:
+            factors = [Inverse(matrix) for matrix in np.linalg.inv(kernel.jacobians(inside))]
+        except np.linalg.LinAlgError:  # the sparse factors may still tell a singular one from an ill-scaled one
+            factors = []
+    factors = factors or [kernel.jacobian(row) for row in inside]
+    return [Sensitivity(network, row, f) for row, f in zip(v, factors, strict=True)]
