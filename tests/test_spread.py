@@ -9,6 +9,7 @@ import pytest
 from closed_form import QuadraticBlock, unit
 from thread_ranks import on_threads
 
+from benchmarks.replay import Measured, Wires, longest_first, replay, round_robin, taken_when_idle, times
 from decomp.certificate import CertificateSettings
 from decomp.coordinator import Coordinator
 from decomp.engine import Limits, run
@@ -303,3 +304,42 @@ def test_block_that_cannot_be_saved_stays_and_the_run_goes_on(caplog):
     moved = on_threads(2, lambda ranks: shy(ranks, 2))[0]
     assert "blocks stay where they are: rank 0: not like this" in caplog.text
     assert figures(moved) == figures(shy(Serial(), 0))
+
+
+# -- what a round takes on many ranks -------------------------------------------------------------------------------
+
+WIRES = Wires(1e-3, 1e6)
+
+
+def test_a_collective_takes_the_latencies_of_a_tree_and_all_bytes_at_the_root():
+    assert WIRES.broadcast_s(1000.0, 1) == 0.0
+    assert WIRES.broadcast_s(1000.0, 5) == pytest.approx(3 * (1e-3 + 1e-3))
+    assert WIRES.scatter_s(8000.0, 8) == pytest.approx(3e-3 + 7e-3)
+
+
+def test_longest_first_is_never_worse_than_four_thirds_of_the_best_and_beats_taking_turns():
+    spent = np.random.default_rng(3).lognormal(size=60)
+    least = max(spent.sum() / 4, spent.max())
+    loads = {deal: np.bincount(deal(spent, 4), spent) for deal in (longest_first, round_robin)}
+    assert least <= loads[longest_first].max() <= 4 / 3 * least
+    assert loads[longest_first].max() < loads[round_robin].max()
+    order = np.argsort(-spent, kind="stable")
+    assert taken_when_idle(spent, order, 4, 0.0) == pytest.approx(loads[longest_first].max())
+    assert taken_when_idle(spent, order, 4, 0.1) >= loads[longest_first].max() + 1.4
+
+
+def test_one_rank_replays_what_was_measured():
+    measured = Measured(np.array([[2.0], [4.0], [3.0]]), 24, 78, 0.5, 0.01)
+    one = replay(measured, WIRES, 10, 1, "round-robin", 0.0, 1)
+    assert one.total_s == pytest.approx(30.0 + 0.5 + 0.1)
+    two = replay(measured, WIRES, 10, 2, "round-robin", 0.0, 1)
+    moved = 1e-3 + 24e-6 + 2 * 1e-3 + 0.5 * 10 * 8 * (24 + 78) * 1e-6
+    assert two.total_s == pytest.approx(15.0 + 0.6 + moved)
+
+
+def test_uneven_blocks_are_the_same_work_worse_dealt():
+    measured = Measured(np.ones((2, 5)), 24, 78, 0.0, 0.0)
+    assert times(measured, 50_000, 1.0, 1).mean() == pytest.approx(1.0, rel=0.05)
+    alike, uneven = (replay(measured, WIRES, 400, 40, "round-robin", spread, 1) for spread in (0.0, 1.0))
+    assert alike.blocks_s == 10.0
+    assert uneven.blocks_s > 1.5 * uneven.even_s
