@@ -134,7 +134,7 @@ def test_the_offer_must_be_possible_in_every_scenario() -> None:
     drawn = market("scenarios.count=5")
     lo, hi = (np.array(side).reshape(24, 2) for side in drawn.coordinator.box)
     for u, unit in enumerate(("LEC1", "LEC2")):
-        wide = drawn.coordinator._injection[:, u, 1] - drawn.coordinator._injection[:, u, 0]
+        wide = drawn.coordinator._limits[0][:, u, 1] - drawn.coordinator._limits[0][:, u, 0]
         assert hi[:, u] == pytest.approx(wide.min(axis=0))
         assert lo[:, u] == pytest.approx(-wide.min(axis=0))
         assert np.ptp(wide[:, 17]) > 1.0, unit
