@@ -126,7 +126,7 @@ def test_the_flow_at_a_change_of_active_power_is_that_of_the_changed_injection(m
     Z[dso.rows("7", "p")[13]] = 80.0
     Z[dso.rows("2", "q")[13]] = -30.0
     found = dso.voltages(Z, reports)[13, 0]
-    p, q = dso._injections(13, dso._told(reports))
+    p, q = dso._injections(13, dso._reader.read(reports))
     p[0, market.network.bus("7")] += 80.0
     q[0, market.network.bus("2")] -= 30.0
     base = market.network.base_kva
