@@ -92,6 +92,8 @@ def _main(ranks: Ranks, arguments: list[str]) -> int:
             keeper=keeper,
             resume=resume,
             asynchronous=case.asynchronous,
+            earlier=case.earlier,
+            keep_columns=case.limits.columns,
         )
     except (RefusedError, CheckpointError) as error:
         with contextlib.suppress(OSError):

@@ -17,6 +17,7 @@ import numpy as np
 from scipy import sparse
 
 from benchmarks.ladder import ROUNDING, Rows, linear_program
+from decomp.fingerprint import fingerprint
 from decomp.highs.program import Program
 from decomp.messages import FloatArray, Response, Signal, Status
 from decomp.pattern import pattern_of
@@ -80,6 +81,9 @@ class Commitment(Subproblem):
         q = np.where(u[:, :, None], q, 0.0)
         bound = None if penalised else value
         return Response(y.ravel(), self._cost(u, q), bound, pattern=pattern_of(u.ravel()))
+
+    def fingerprint(self) -> bytes | None:
+        return fingerprint(self.machines)
 
     def evaluate(self, y: FloatArray) -> Response:
         m = self.machines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decomp.fingerprint import fingerprint
 from decomp.highs.block import CompiledBlock
 from decomp.highs.program import Program
 from decomp.highs.state import BlockSettings, WarmState
@@ -24,6 +25,9 @@ class Compiled(Subproblem):
 
     def evaluate(self, y: FloatArray) -> Response:
         return self._block.evaluate(y, self._state)
+
+    def fingerprint(self) -> bytes | None:
+        return fingerprint(self._block.program.data(), self._block.weight)
 
     def save(self) -> Arrays:
         return self._block.arrays(self._state)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse
 
+from decomp.fingerprint import fingerprint
 from decomp.highs.program import Program
 from decomp.highs.tangents import Terms
 from decomp.messages import FloatArray, IntArray, Response, Signal, Status
@@ -140,6 +141,9 @@ class Ladder(Subproblem):
             text = f"its offers end {missed:.3g} short of what is asked, or its budget {g.budget:.6g} is exceeded"
             return Response(np.array(y), np.inf, status=Status.INFEASIBLE, message=text)
         return Response(np.array(y), g.price_of(q), pattern=CONVEX)
+
+    def fingerprint(self) -> bytes | None:
+        return fingerprint(self.rungs)
 
     def _bound(self, margin: FloatArray, mu: float) -> float:
         """Weak duality at mu: the rungs, each for itself, and the budget's worth."""

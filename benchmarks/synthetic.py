@@ -46,6 +46,7 @@ NETWORK, UNIT, SCENARIO = range(3)  # streams of random numbers
 class Table(BaseModel):
     """The [synthetic] table: class, number of blocks, number of prices (a multiple of 24), seed.
 
+    load    factor on how far the voltage without the units is off: another network with the same blocks
     solver  "exact": the units' own algorithms; "highs": the same units as arrays, solved by HiGHS and PIQP
     """
 
@@ -54,6 +55,7 @@ class Table(BaseModel):
     blocks: int = Field(ge=1)
     prices: int = Field(ge=HOURS, multiple_of=HOURS)
     seed: int = Field(ge=0)
+    load: float = Field(default=1.0, gt=0)
     solver: Literal["exact", "highs"] = "exact"
 
     @model_validator(mode="after")
@@ -146,7 +148,7 @@ class Synthetic(Problem):
         low, high = (hours >= 16) | (hours <= 1) | ((hours >= 6) & (hours <= 9)), (hours >= 10) & (hours <= 14)
         if self.table.kind == "milp":
             high = np.zeros(HOURS, bool)
-        need = rng.uniform(0.25, 0.65, (HOURS, self.n)) * size
+        need = rng.uniform(0.25, 0.65, (HOURS, self.n)) * size * self.table.load
         V0 = np.full((HOURS, self.n), 100.0)
         V0[low] = 95.0 - need[low] @ X.T
         V0[high] = 105.0 + need[high] @ X.T

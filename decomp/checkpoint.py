@@ -178,7 +178,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an npz file, without pickle."""
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
 

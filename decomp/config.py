@@ -20,6 +20,7 @@ from decomp.asynchronous import AsynchronousSettings
 from decomp.certificate import CertificateSettings
 from decomp.checkpoint import CheckpointSettings
 from decomp.coordinators import Nobody
+from decomp.earlier import Earlier
 from decomp.engine import Limits
 from decomp.errors import InputError
 from decomp.identity import identity
@@ -55,10 +56,12 @@ class RunSettings(Limits):
     on_failure  "stop": a block without an answer ends the run, and is named. "hold": its last good answer stands in,
                 marked stale, until it answers again
     record      "last": offers.csv has the last round; "all": every round
+    columns     true: columns.npz keeps what the rule holds of the blocks' answers, for [start] columns of another run
     """
 
     on_failure: Literal["stop", "hold"] = "stop"
     record: Literal["last", "all"] = "last"
+    columns: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +82,7 @@ class Case:
     checkpoint: CheckpointSettings
     start_price: FloatArray
     asynchronous: AsynchronousSettings | None = None
+    earlier: Earlier | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -158,17 +162,18 @@ def _case(file: Path, tables: dict[str, Any], folders: Sequence[Path], book: Boo
     apart = None if table is None else from_dataclass(AsynchronousSettings, table, ("asynchronous",), book, {})
     problem = _problem(tables, file.parent, folders, book)
     start = from_dataclass(StartSettings, tables.get("start", {}), ("start",), book, {})
-    price = None
+    price = earlier = None
     if problem is not None and rule is not None and start is not None:
         coordinator = problem.coordinator or Nobody()
         try:
-            price = start.price(coordinator.nodes, np.asarray(coordinator.neutral, float), file.parent)
+            earlier = start.earlier(problem.couplings, file.parent)
+            price = start.price(coordinator.nodes, np.asarray(coordinator.neutral, float), file.parent, earlier)
             _try_on(rule, problem, price, book)
         except InputError as error:
             book.adopt(error.mistakes)
     if book.mistakes or head is None or rule is None or problem is None or limits is None or price is None:
         raise InputError(book.mistakes)
-    return Case(file, head.title, tables, problem, rule, stop, certificate, limits, saved, price, apart)
+    return Case(file, head.title, tables, problem, rule, stop, certificate, limits, saved, price, apart, earlier)
 
 
 def _parts(folders: Sequence[Path]) -> dict[type, Builder]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ from decomp.checkpoint import Checkpoint, Keeper
 from decomp.coordinator import Coordinator, Warm
 from decomp.coordinators import Nobody
 from decomp.course import Course, Progress
+from decomp.earlier import Earlier
 from decomp.errors import AskedToStop, CheckpointError, RefusedError, TatonnementError
 from decomp.fleet import Fleet, Make, OnFailure
 from decomp.judging import Step, at_limit, certified, first, look, sketch
@@ -27,6 +29,12 @@ from decomp.stopping import Iterate, RunStatus, Stop, StoppingCriterion
 from decomp.subproblem import Subproblem
 from decomp.trace import Result, Round, Row
 
+log = logging.getLogger(__name__)
+
+_NO_COLUMNS = (
+    "rule {} keeps no columns, which [start] columns and [run] columns are about; bundle and dantzig_wolfe do. "
+    "[start] prices takes the prices of an earlier run under any rule"
+)
 LIMITS = (RunStatus.ITERATION_LIMIT, RunStatus.DIVERGED)
 
 
@@ -71,6 +79,8 @@ def run(
     keeper: Keeper | None = None,
     resume: Checkpoint | None = None,
     asynchronous: AsynchronousSettings | None = None,
+    earlier: Earlier | None = None,
+    keep_columns: bool = False,
 ) -> Result | None:
     """Coordinate the blocks by prices until a criterion stops; the Result on the root, None on the other ranks.
 
@@ -86,6 +96,8 @@ def run(
     keeper       writes checkpoints; on the root
     resume       where to go on; on the root
     asynchronous rounds end when a share of the blocks has answered; None = all of them
+    earlier      what another run has left of blocks with the same data; the rule must keep columns
+    keep_columns leave as much for another run
 
     Blocks without an answer, a coordinator without an answer and a bound that is none end the run as `failed`, with
     everything computed so far in the result. Raises RefusedError before round 0 when the rule needs what the case
@@ -106,6 +118,7 @@ def run(
     with fleet:
         recorder = Recorder(layout, coordinator, fleet, callbacks, files, schedules=limits.schedules)
         limit_s = limits.time_limit_s
+        course: Course | None = None
 
         def late() -> bool:
             return limit_s is not None and recorder.spent_s > limit_s
@@ -121,7 +134,13 @@ def run(
             fleet.refuse(rule)
             fleet.rebalance_every = limits.rebalance_every
             fleet.sensitivity = "sensitivity" in rule.uses & abilities
-            state = _first_state(layout, coordinator, rule, start_price, abilities)
+            held = None
+            if earlier is not None:
+                held, told = earlier.fitted(layout, fleet.fingerprints())
+                log.info("begins with %s", told)
+            state = _first_state(Setup.of(layout, coordinator, start_price, abilities, held), rule)
+            if state.held() is None and (earlier is not None or keep_columns):
+                raise RefusedError(_NO_COLUMNS.format(type(rule).__name__))
             settings = certificate or CertificateSettings()
             certifier = Certifier(fleet, coordinator, abilities, settings.bounds)
             begin = Progress(0, state, (None,) * len(coordinator.parts()), certifier.memory)
@@ -141,7 +160,8 @@ def run(
             raise
         except TatonnementError as error:
             recorder.stop = Stop(str(error), RunStatus.FAILED)
-        return recorder.result(ranks.size)
+        result = recorder.result(ranks.size)
+        return replace(result, earlier=_left(course, coordinator)) if keep_columns and course else result
 
 
 def iterate(
@@ -233,14 +253,16 @@ def _without_success(
     return replace(stop, reason="; ".join(filter(None, (stop.reason, trouble))))
 
 
-def _first_state(
-    layout: Layout,
-    coordinator: Coordinator,
-    rule: UpdateRule,
-    start_price: FloatArray | None,
-    abilities: frozenset[str],
-) -> State:
-    setup = Setup.of(layout, coordinator, start_price, abilities)
+def _left(course: Course, coordinator: Coordinator) -> Earlier | None:
+    """What another run may begin with; None where no round was complete."""
+    held = course.progress.state.held()
+    if held is None or not course.progress.k:
+        return None
+    return Earlier.of(course.fleet.layout, coordinator.nodes, course.fleet.fingerprints(), held)
+
+
+def _first_state(setup: Setup, rule: UpdateRule) -> State:
+    layout = setup.layout
     at = layout.node >= 0
     wrong = np.flatnonzero(at)[layout.weight[at] != setup.weight[layout.node[at]]]
     if len(wrong):

@@ -27,7 +27,8 @@ from decomp.worker import ACTIVE, ASIDE, CUT, EVALUATE, EXACT, KEEP, PENALISED, 
 
 log = logging.getLogger(__name__)
 
-STOP, BUILD, EXPLAIN, DETAIL, MARK, ROLL_BACK, SAVE, LOAD, ROAM, PARTS, MOVE = range(2, 13)  # after SOLVE and EVALUATE
+# what comes after SOLVE and EVALUATE
+STOP, BUILD, EXPLAIN, DETAIL, MARK, ROLL_BACK, SAVE, LOAD, ROAM, PARTS, MOVE, FINGERPRINT = range(2, 14)
 UNITS_A_RANK = 8  # from so many units a rank on, dealing whole units is even enough
 OnFailure = Literal["stop", "hold"]
 
@@ -91,6 +92,13 @@ class Fleet:
                 self._spent_s[b] = taken
         abilities = [a for a, _ in found if a is not None]
         return frozenset.intersection(*abilities) if abilities else frozenset()
+
+    def fingerprints(self) -> tuple[str, ...]:
+        """(B,) which data every block has; "" where it cannot tell."""
+        self._header(FINGERPRINT)
+        parts = self.ranks.gather_objects(self._worker.fingerprints()) or []
+        found = {b: text for part in parts for b, text in part.items()}
+        return tuple(found.get(b, "") for b in range(len(self.layout.keys)))
 
     def solve(self, signals: Signals, *, keep: bool = True, aside: bool = False) -> Answers:
         """Every block's answer to its signal. A failed block ends it (BlockError) or is held, see `on_failure`.
@@ -283,6 +291,8 @@ class Fleet:
                 worker.roll_back()
             elif op == SAVE:
                 gather(worker.save(Path(self.ranks.agree(None))))
+            elif op == FINGERPRINT:
+                gather(worker.fingerprints())
             elif op == ROAM:
                 self.roam()
             elif op == MOVE:

@@ -12,6 +12,7 @@ import numpy as np
 import pyomo.environ as pyo
 
 from decomp.errors import InputError, Mistake
+from decomp.fingerprint import fingerprint
 from decomp.highs.any_solver import SolverBlock
 from decomp.highs.block import CompiledBlock
 from decomp.highs.compiler import columns, compile_model
@@ -198,6 +199,18 @@ class PyomoSubproblem(Subproblem):
         if isinstance(built, Response):
             return self.finished(built)
         return self.finished(built.backend.evaluate(np.asarray(y, float), self._warm(built)))
+
+    def fingerprint(self) -> bytes | None:
+        """Of the compiled arrays and the schedule offers count from. None where a solver other than HiGHS answers, and
+        where variables are frozen: what the block can do then depends on the coordinator's needs, too."""
+        if self.solver != "highs":
+            return None
+        backend = self._built.backend
+        assert isinstance(backend, CompiledBlock)
+        if backend.frozen:
+            return None
+        origin = None if self.initial_price is None else (self.initial_price, self.initial.offer)
+        return fingerprint(backend.program.data(), backend.weight, self.settings, origin)
 
     def save(self) -> Arrays | None:
         return None if self._state is None else self._built.backend.arrays(self._state)

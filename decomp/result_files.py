@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from decomp.earlier import FILE
 from decomp.layout import Answers
 from decomp.messages import FloatArray
 from decomp.trace import Result, Round, Row
@@ -118,6 +119,10 @@ def write(
         growing.end(result)
     else:
         _write_csv(folder / "offers.csv", OFFERS, final_offers(result))
+    if result.earlier is not None:
+        written.append(result.earlier.write(folder))
+    else:
+        (folder / FILE).unlink(missing_ok=True)  # another run's
     return [*written, *(folder / name for name in ("iterations.csv", "prices.csv", "offers.csv"))]
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from decomp.earlier import FILE, Earlier, read_earlier
 from decomp.errors import InputError, Mistake
-from decomp.messages import FloatArray
+from decomp.messages import Coupling, FloatArray
 
 
 @dataclass(frozen=True)
@@ -19,14 +20,33 @@ class StartSettings:
 
     prices  a CSV with the columns node and price (and round: the last one counts), or the result folder of a run
     factor  on those prices, or on the neutral ones where no file is named
+    columns the result folder of a run that kept its columns: a rule that keeps answers begins with those of blocks
+            whose data are the same and, unless `prices` says otherwise, at the best prices of that run
     """
 
     prices: str | None = None
     factor: float = 1.0
+    columns: str | None = None
 
-    def price(self, nodes: Sequence[str], neutral: FloatArray, folder: Path) -> FloatArray:
+    def price(
+        self, nodes: Sequence[str], neutral: FloatArray, folder: Path, earlier: Earlier | None = None
+    ) -> FloatArray:
         """(n,) prices of round 0. Raises InputError for a missing file, nodes without a price, unknown nodes."""
-        return self.factor * (neutral if self.prices is None else read_prices(folder / self.prices, nodes))
+        if self.prices is not None:
+            return self.factor * read_prices(folder / self.prices, nodes)
+        if earlier is not None and self.columns is not None:
+            return self.factor * earlier.price(nodes, str(folder / self.columns / FILE))
+        return self.factor * neutral
+
+    def earlier(self, couplings: Sequence[Coupling], folder: Path) -> Earlier | None:
+        """What the run named by `columns` has left. Raises InputError where that is nothing, or of other couplings."""
+        if self.columns is None:
+            return None
+        found = read_earlier(folder / self.columns)
+        mistakes = found.mistakes(couplings, str(folder / self.columns / FILE))
+        if mistakes:
+            raise InputError(mistakes)
+        return found
 
 
 def read_prices(path: Path, nodes: Sequence[str]) -> FloatArray:

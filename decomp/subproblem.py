@@ -45,6 +45,13 @@ class Subproblem(ABC):
         if arrays:
             raise TatonnementError(f"{type(self).__name__} has no warm state to load")
 
+    def fingerprint(self) -> bytes | None:
+        """Which data the block has: the same bytes, the same points at the same cost. None = it cannot tell.
+
+        What it has answered is kept for another run only where it can, see `decomp.fingerprint`.
+        """
+        return None
+
     @property
     def company(self) -> Hashable | None:
         """Blocks of the same company may be asked together by `solve_together`; None = always alone."""

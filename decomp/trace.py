@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from decomp.coordinator import Coordinator
+from decomp.earlier import Earlier
 from decomp.layout import Answers, Layout
 from decomp.messages import Check, FloatArray, Key, Request
 
@@ -83,6 +84,7 @@ class Result:
     initial, final  first and last round
     answers, request, check  the final point: the recovered one if it is certified, else the last offers; the request
                     is the coordinator's evaluation of that point; price (n,) goes with it
+    earlier  what another run of these blocks may begin with, where the run was asked to keep it
     details  series of every block's own solution at the final point
     """
 
@@ -104,6 +106,7 @@ class Result:
     wall_time_s: float = 0.0
     solver_time_s: float = 0.0
     ranks: int = 1
+    earlier: Earlier | None = None
 
     @property
     def objective(self) -> float | None:

@@ -174,6 +174,19 @@ class Worker:
             self._last[b] = response
         return response
 
+    def fingerprints(self) -> dict[int, str]:
+        """Which data each block has, in hexadecimal digits, by number; without those that cannot tell."""
+        found: dict[int, str] = {}
+        for b, block in self._blocks.items():
+            try:
+                told = block.fingerprint()
+            except (Exception, SystemExit):  # what is wrong with it the block says when it is asked
+                log.debug("fingerprint of block %s", self.layout.keys[b], exc_info=True)
+                continue
+            if told is not None:
+                found[b] = told.hex()
+        return found
+
     def mark(self) -> None:
         """This is the moment to come back to."""
         self._marked = ({b: block.mark() for b, block in self._blocks.items()}, dict(self._last))

@@ -11,7 +11,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"errors", "registry"},
-    {"messages", "pattern", "unit_entries", "layout", "settings", "plain_value", "envelope", "identity"},
+    {
+        "messages",
+        "pattern",
+        "unit_entries",
+        "layout",
+        "settings",
+        "plain_value",
+        "envelope",
+        "identity",
+        "fingerprint",
+        "columns",
+    },
     {
         "subproblem",
         "coordinator",
@@ -27,6 +38,7 @@ LAYERS = (
         "result_files",
         "problem",
         "start",
+        "earlier",
         "quadratic_program",
         "packing",
         "rebalancing",

@@ -97,6 +97,11 @@ class Program:
             other.__dict__["A_t"] = self.A_t
         return other
 
+    def data(self) -> tuple[Any, ...]:
+        """All its numbers, without the names."""
+        values = [getattr(self, name) for name in _FIELDS if name not in ("row_names", "col_names", "terms")]
+        return (*values, self.terms.data())
+
     def with_rows(self, A: sparse.csr_matrix, value: FloatArray, names: tuple[str, ...]) -> Program:
         """The same program with more rows A x = value."""
         return replace(

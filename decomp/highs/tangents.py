@@ -168,6 +168,11 @@ class Terms:
         """Name of every term."""
         return [g.name for g in self.groups for _ in g.epigraph]
 
+    def data(self) -> tuple[Any, ...]:
+        """All its numbers and functions, without the names."""
+        groups = [(g.function, g.gradient, len(g.epigraph), g.touches, g.settled) for g in self.groups]
+        return (self.epigraph, self.column, self.given, groups)
+
     def with_given(self, given: FloatArray) -> Terms:
         """The same terms with other numbers for the arguments that are not decided (M, k)."""
         other = object.__new__(Terms)

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from decomp.columns import Held
 from decomp.layout import Answers, Signals
 from decomp.messages import Query, Request
 from decomp.rules.admm import ADMM
@@ -22,6 +23,9 @@ class AutoState(State):
 
     rule: UpdateRule
     inner: State
+
+    def held(self) -> Held | None:
+        return self.inner.held()
 
 
 @dataclass(frozen=True)

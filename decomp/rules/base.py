@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from decomp.columns import Held
 from decomp.coordinator import Coordinator
 from decomp.layout import Answers, Layout, Signals
 from decomp.messages import BoolArray, FloatArray, Query, Request
@@ -24,6 +25,7 @@ class Setup:
     start_price (n,) where the run begins; active (n,) rows with a need before anything was offered
     abilities what all blocks can do beside answering a price; empty while it is not known
     coordinator what the coordinator can do beside answering
+    held    what an earlier run held of the same blocks; a rule that keeps columns begins with it
     """
 
     layout: Layout
@@ -37,6 +39,7 @@ class Setup:
     active: BoolArray
     abilities: frozenset[str] = frozenset()
     coordinator: frozenset[str] = frozenset()
+    held: Held | None = None
 
     @classmethod
     def of(
@@ -45,6 +48,7 @@ class Setup:
         coordinator: Coordinator,
         start_price: FloatArray | None = None,
         abilities: frozenset[str] = frozenset(),
+        held: Held | None = None,
     ) -> Setup:
         """Take from the coordinator what a rule may know; the run begins at the neutral price unless told otherwise."""
         return cls(
@@ -59,6 +63,7 @@ class Setup:
             active=coordinator.initially_active(),
             abilities=abilities,
             coordinator=coordinator.abilities,
+            held=held,
         )
 
     def by_node(self, name: str, constant: Constant) -> FloatArray:
@@ -89,6 +94,10 @@ class State:
         """lambda_us = TS_b(u) + w_us; (N,)."""
         layout = self.setup.layout
         return layout.to_blocks(layout.to_units(self.price)) + self.w
+
+    def held(self) -> Held | None:
+        """What another run of the same blocks may begin with; None = the rule keeps no columns."""
+        return None
 
     def block_active(self) -> BoolArray:
         """(N,) active row of each stacked entry; entries without a node are always in play."""

@@ -8,11 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from decomp.columns import Columns, Held
 from decomp.layout import Answers, Signals
 from decomp.messages import FloatArray, QuadraticModel, Request
 from decomp.quadratic_program import NoSolution
 from decomp.rules.base import Candidate, Setup, State
-from decomp.rules.master import Columns, MasterPoint, coordinator_value, solve_master, split_price
+from decomp.rules.master import MasterPoint, coordinator_value, solve_master, split_price
 from decomp.rules.near import near, slope, worth_asking
 from decomp.rules.restricted import choose
 from decomp.rules.with_model import ModelRule, ModelState
@@ -48,6 +49,9 @@ class BundleState(ModelState):
     trials: tuple[Trial, ...]
     columns: Columns
     near: FloatArray | None = None
+
+    def held(self) -> Held:
+        return Held(self.columns, self.center_price, self.center_w)
 
     def asked_near(self, k: int) -> Signals | None:
         """The question beside the trials of round k."""
@@ -98,11 +102,12 @@ class Bundle(ModelRule):
             raise ValueError(f"speculative is a number of prices from 0 to {len(FACTORS) - 1}")
 
     def init(self, setup: Setup) -> BundleState:
-        w = np.zeros(len(setup.layout.entry))
+        held = setup.held or Held(Columns.none(), setup.start_price, np.zeros(len(setup.layout.entry)))
+        w = held.w
         tau = np.zeros(len(setup.layout.node))
         start = setup.start_price
         trials = (Trial(start, w, 1.0, 0.0),)
-        return BundleState(setup, start, w, setup.active, None, start, w, -np.inf, tau, trials, Columns.none())
+        return BundleState(setup, start, w, setup.active, None, start, w, -np.inf, tau, trials, held.columns)
 
     def ask(self, k: int, state: State) -> tuple[Signals, ...]:
         assert isinstance(state, BundleState)

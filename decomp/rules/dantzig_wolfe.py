@@ -7,10 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from decomp.columns import Columns, Held
 from decomp.layout import Answers
 from decomp.messages import QuadraticModel, Request
 from decomp.rules.base import Candidate, Constant, Setup, State
-from decomp.rules.master import Columns, solve_master, split_price
+from decomp.rules.master import solve_master, split_price
 from decomp.rules.with_model import ModelRule, ModelState
 
 
@@ -19,6 +20,9 @@ class DantzigWolfeState(ModelState):
     """columns: all answers so far."""
 
     columns: Columns
+
+    def held(self) -> Held:
+        return Held(self.columns, self.price, self.w)
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,9 @@ class DantzigWolfe(ModelRule):
     def init(self, setup: Setup) -> DantzigWolfeState:
         if np.any(setup.by_node("price_range", self.price_range) <= 0) or self.agreement_range <= 0:
             raise ValueError("price_range and agreement_range must be positive")
-        w = np.zeros(len(setup.layout.entry))
-        return DantzigWolfeState(setup, setup.start_price, w, setup.active, None, Columns.none())
+        nothing = Held(Columns.none(), setup.start_price, np.zeros(len(setup.layout.entry)))
+        held = setup.held or nothing
+        return DantzigWolfeState(setup, setup.start_price, held.w, setup.active, None, held.columns)
 
     def improve(
         self, k: int, state: State, answers: tuple[Answers, ...], request: Request, model: QuadraticModel

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from decomp.columns import Held
 from decomp.layout import Answers, Signals
 from decomp.messages import FloatArray, Query, Request
 from decomp.rules.base import Candidate, Constant, Setup, State, UpdateRule
@@ -16,6 +17,9 @@ class WrappedState(State):
     """inner: the wrapped rule's state; its prices are those of this state, see `Wrapper`."""
 
     inner: State
+
+    def held(self) -> Held | None:
+        return self.inner.held()
 
 
 @dataclass(frozen=True)
