@@ -96,13 +96,14 @@ def summary(folder: Path) -> dict:
 def test_a_changed_network_is_solved_in_fewer_rounds_to_the_same_optimum(command, case, tmp_path):
     assert command(case, "--out", tmp_path / "cold", *CHANGED) == 0
     assert command(case, "--out", tmp_path / "warm", *CHANGED, *BEGIN) == 0
-    cold, warm = summary(tmp_path / "cold"), summary(tmp_path / "warm")
+    assert command(case, "--out", tmp_path / "priced", *CHANGED, "--set", "start.prices='day'") == 0
+    cold, priced, warm = (summary(tmp_path / name) for name in ("cold", "priced", "warm"))
     optimum = market(BLOCKS, PRICES, 2, 1.03).reference(60).optimum
     for end in (cold, warm):
         assert end["status"] == "certified"
         assert end["lower_bound"] <= optimum * (1 + 1e-9)
         assert optimum * (1 - 1e-9) <= end["objective"] <= optimum * (1 + TOLERANCE)
-    assert warm["iterations"] < cold["iterations"]
+    assert warm["iterations"] < priced["iterations"] < cold["iterations"]
 
 
 def test_a_run_begins_at_the_best_prices_unless_others_are_given(command, case, tmp_path, earlier):
