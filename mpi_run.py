@@ -105,7 +105,7 @@ def _main(ranks: Ranks, arguments: list[str]) -> int:
         written = _write(case, result, args.out, files)
     except OSError as error:
         return _refuse(root, FAILED, f"{result.status}, but the results cannot be written: {error}{_safe(keeper)}")
-    for table in () if args.quiet else case.problem.tables(result):
+    for table in () if args.quiet else case.problem.tables(result, args.out):
         console.print(table)
     console.print(last_lines(result, written, args.out), soft_wrap=True)
     return FAILED if result.status == RunStatus.FAILED else ENDED

@@ -57,6 +57,6 @@ class Problem(ABC):
         """Figures of the final point for result.json (min_voltage_pu, max_voltage_pu)."""
         return {}
 
-    def tables(self, result: Result) -> Sequence[Any]:
-        """Rich renderables for the end of the terminal output."""
+    def tables(self, result: Result, folder: Path) -> Sequence[Any]:
+        """Rich renderables for the end of the terminal output; `write` has been called with the folder."""
         return ()

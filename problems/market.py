@@ -202,7 +202,7 @@ class ReactiveMarket(Problem):
             **scenario_tables.facts(self, result),
         }
 
-    def tables(self, result: Result) -> Sequence[Any]:
+    def tables(self, result: Result, folder: Path) -> Sequence[Any]:
         shown, shed = tables.render(self, result), self._shed_kvarh(result)
         return (*shown, f"Reactive load shed by the DSO: {shed:.4g} kvarh") if shed else shown
 

@@ -39,7 +39,7 @@ def test_community_without_reactive_devices_is_drawn_and_shedding_is_told(lec, t
     write(result, tmp_path, case={}, extra=summary)
     assert all(path.exists() for path in problem.write(result, tmp_path))
     shed = summary["reactive_shed_kvarh"]
-    told = [text for text in problem.tables(result) if isinstance(text, str)]
+    told = [text for text in problem.tables(result, tmp_path) if isinstance(text, str)]
     assert bool(told) == (shed > 0)
 
 

@@ -285,7 +285,7 @@ def test_the_terminal_names_the_worst_scenario_and_the_spread() -> None:
     problem, result = solved(*HALF)
     stream = io.StringIO()
     console = Console(file=stream, width=200)
-    for table in problem.tables(result):
+    for table in problem.tables(result, Path("unused")):
         console.print(table)
     text = stream.getvalue()
     assert result.initial is not None

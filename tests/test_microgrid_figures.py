@@ -18,9 +18,10 @@ from rich.console import Console
 from decomp.certificate import CertificateSettings
 from decomp.config import load
 from decomp.engine import run
+from decomp.errors import InputError
 from decomp.trace import Result
 from problems.figures import STYLE
-from problems.microgrid import claims, figures, judges, tables
+from problems.microgrid import claims, figures, frontier, judges, tables
 from problems.microgrid.figures_bids import unit_bids
 from problems.microgrid.figures_curves import bidding_curves
 from problems.microgrid.folder import QUANTITIES, MicrogridFolder, read
@@ -114,11 +115,29 @@ def test_table_7_is_shown_beside_the_papers(folder: MicrogridFolder, path: Path)
     assert table.energy_mw[14] == pytest.approx(folder.at("MG", "energy_mw", 15))
     microgrid, result = solved()
     console = Console(width=160, record=True, file=StringIO())
-    for shown in microgrid.tables(result):
+    for shown in microgrid.tables(result, path):
         console.print(shown)
     text = console.export_text()
     assert f"{table.energy_mw[14]:.4f} | 6.0023" in text
     assert "66.67 | 66.67" in text
+    states = next(line for line in text.splitlines() if "66.67 | 66.67" in line)
+    assert [hour in states.split() for hour in ("3", "9", "15", "21")] == [True] * 4, "hours run down, six a column"
+    judged = pd.read_csv(path / "claims.csv").set_index("claim").verdict
+    assert judged["The store sells its energy at"] == "holds"
+    assert "The store sells its energy at" in text
+
+
+def test_the_frontier_takes_values_over_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ["frontier", str(CASE), "--out", str(tmp_path / "out"), "--set", "time.steps=1", "--w", "0.5"]
+    monkeypatch.setattr("sys.argv", [*asked, "--set", "market.stage=comitted"])
+    with pytest.raises(SystemExit) as caught:
+        frontier.main()
+    assert caught.value.code == 2
+    assert not (tmp_path / "out").exists()
+    assert frontier.tables_of(["a.b=text", "a.c=1", "a.d=[1, 2]"]) == {"a": {"b": "text", "c": 1, "d": [1, 2]}}
+    with pytest.raises(InputError, match="markets"):
+        Microgrid.from_file(CASE, {"markets": {"stage": "committed"}})
+    assert Microgrid.from_file(CASE, {"market": {"stage": "committed"}}).settings.market.stage == "committed"
 
 
 def test_the_state_of_table_6_is_in_percent_of_the_store(folder: MicrogridFolder, path: Path) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -133,6 +135,33 @@ def as_tables(folder: MicrogridFolder) -> Sequence[Table]:
         for claim, found in rows:
             table.add_row(claim.text, claim.paper, found.value, found.verdict, claim.why)
         shown.append(table)
+    return shown
+
+
+def table(folder: MicrogridFolder) -> pd.DataFrame:
+    """Columns part, claim, paper, run, verdict, why: one row for each claim."""
+    rows = [
+        (title, claim.text, claim.paper, found.value, found.verdict, claim.why)
+        for title, judged in findings(folder)
+        for claim, found in judged
+    ]
+    return pd.DataFrame(rows, columns=["part", "claim", "paper", "run", "verdict", "why"])
+
+
+def write(folder: Path) -> Path:
+    """Write claims.csv beside the files it is read from. Raises FileNotFoundError where one of them is missing."""
+    table(MicrogridFolder.read(folder)).to_csv(folder / "claims.csv", index=False, lineterminator="\n")
+    return folder / "claims.csv"
+
+
+def compact(claims: pd.DataFrame) -> Table:
+    """claims.csv for the terminal: a line or two for each claim, without the reasons."""
+    shown = Table(title="Paper 2's claims; the reasons are in claims.csv", title_justify="left", box=box.SIMPLE_HEAD,
+                  padding=(0, 1, 0, 0))  # fmt: skip
+    for column in ("claim", "paper 2", "this run", "verdict"):
+        shown.add_column(column)
+    for row in claims.itertuples():
+        shown.add_row(str(row.claim), str(row.paper), str(row.run), str(row.verdict))
     return shown
 
 

@@ -45,3 +45,12 @@ def draw(folder: Path) -> tuple[Path, ...]:
             paths.append(out / f"{name}.png")
             figure.savefig(paths[-1])
     return tuple(paths)
+
+
+def draw_frontier(folder: Path) -> Path:
+    """Draw figures/risk_frontier.png from risk_frontier.csv alone."""
+    path = folder / "figures" / "risk_frontier.png"
+    path.parent.mkdir(exist_ok=True)
+    with mpl.rc_context(STYLE):
+        risk_frontier(read(folder / "risk_frontier.csv")).savefig(path)
+    return path

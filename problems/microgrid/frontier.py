@@ -1,25 +1,31 @@
 """What safety costs: expected profit against CVaR over the weight w. Paper 2, eq. (35).
 
-python -m problems.microgrid.frontier CASE.toml --out DIR
+python -m problems.microgrid.frontier CASE.toml --out DIR [--set KEY=VALUE]
+
+Writes risk_frontier.csv and figures/risk_frontier.png. Bids per scenario do not feel the weight: give
+--set market.stage=committed.
 """
 
 from __future__ import annotations
 
 import argparse
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from decomp.errors import TatonnementError
+from decomp.errors import InputError, Mistake, TatonnementError
 from decomp.messages import Signal, Status
 from problems.microgrid.extensive import extensive_form
-from problems.microgrid.problem import Microgrid
+from problems.microgrid.figures import draw_frontier
+from problems.microgrid.problem import Microgrid, merged
 from problems.microgrid.results import profit_table, tail
 
-WEIGHTS = (1.0, 0.9, 0.75, 0.5, 0.25, 0.1, 0.0)
+WEIGHTS = (1.0, 0.995, 0.99, 0.98, 0.97, 0.95, 0.9, 0.5, 0.0)
 
 
 def risk_frontier(microgrid: Microgrid, weights: Sequence[float] = WEIGHTS) -> pd.DataFrame:
@@ -47,17 +53,42 @@ def risk_frontier(microgrid: Microgrid, weights: Sequence[float] = WEIGHTS) -> p
     return pd.DataFrame(rows, columns=names)
 
 
+def tables_of(texts: Sequence[str]) -> dict[str, Any]:
+    """Tables of "table.key=value" texts, values in TOML; a bare word is text. Raises InputError with every mistake."""
+    tables: dict[str, Any] = {}
+    mistakes = []
+    for text in texts:
+        key, _, value = text.partition("=")
+        word = value.strip()
+        quoted = f'"{word}"' if word.isidentifier() and word not in ("true", "false", "nan", "inf") else word
+        try:
+            tables = merged(tables, tomllib.loads(f"{key} = {quoted}"))
+        except tomllib.TOMLDecodeError as error:
+            problem = f"is not understood: {error}"
+            mistakes.append(Mistake(f"--set {text}", "", "", problem, "write --set table.key=VALUE with a TOML value"))
+    if mistakes:
+        raise InputError(mistakes)
+    return tables
+
+
 def main() -> None:
     """Write risk_frontier.csv and show it."""
     parser = argparse.ArgumentParser(description="Expected profit against CVaR over the weight w")
     parser.add_argument("case", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="put a value over the file's")
     parser.add_argument("--w", type=float, nargs="+", default=WEIGHTS)
     given = parser.parse_args()
-    table = risk_frontier(Microgrid.from_file(given.case), given.w)
+    try:
+        microgrid = Microgrid.from_file(given.case, tables_of(given.set))
+    except InputError as error:
+        Console(stderr=True).print(str(error), markup=False)
+        raise SystemExit(2) from None
+    table = risk_frontier(microgrid, given.w)
     given.out.mkdir(parents=True, exist_ok=True)
     table.to_csv(given.out / "risk_frontier.csv", index=False, lineterminator="\n")
-    Console().print(table.round(2).to_string(index=False))
+    draw_frontier(given.out)
+    Console().print(table.round(dict.fromkeys(table.columns[1:], 2)).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel
+import pandas as pd
+from pydantic import BaseModel, ValidationError
 
 from decomp.errors import InputError, Mistake
 from decomp.messages import Coupling, Key
 from decomp.problem import Problem
 from decomp.pyomo_block import PyomoSubproblem
 from problems.market_data import Collector
-from problems.microgrid import bidding, figures, input_tables, results, tables
+from problems.microgrid import bidding, claims, figures, input_tables, results, tables
 from problems.microgrid.block import (
     MicrogridScenario,
     bid_limits,
@@ -82,12 +83,26 @@ class Microgrid(Problem):
         self.couplings = (with_value_at_risk(coupling, risk),)
 
     @classmethod
-    def from_file(cls, path: Path) -> Microgrid:
-        """The microgrid of a case file; the tables that say how it is solved are not read."""
+    def from_file(cls, path: Path, instead: Mapping[str, Any] | None = None) -> Microgrid:
+        """The microgrid of a case file; the tables that say how it is solved are not read.
+
+        instead: tables whose keys are put over the file's. Raises InputError with every mistake of the tables.
+        """
         with path.open("rb") as file:
-            found = tomllib.load(file)
-        known = {name: found[name] for name in MicrogridSettings.model_fields if name in found}
-        return cls(MicrogridSettings.model_validate(known), path.parent)
+            found = merged(tomllib.load(file), instead or {})
+        read = {*MicrogridSettings.model_fields, *(instead or {})}
+        own = {name: table for name, table in found.items() if name in read}
+        try:
+            settings = MicrogridSettings.model_validate(own)
+        except ValidationError as error:
+            places = [[str(step) for step in found["loc"]] for found in error.errors()]
+            raise InputError(
+                [
+                    Mistake(str(path), ".".join(place[:-1]), place[-1] if place else "", found["msg"])
+                    for place, found in zip(places, error.errors(), strict=True)
+                ]
+            ) from None
+        return cls(settings, path.parent)
 
     def with_data(self, data: MicrogridData) -> Microgrid:
         """The same microgrid with other prices or weather."""
@@ -128,10 +143,15 @@ class Microgrid(Problem):
             found = bidding.bidding_curves(self, wanted, self.settings.bidding.prices)
             found.to_csv(folder / "bidding_curves.csv", index=False, lineterminator="\n")
             written.append(folder / "bidding_curves.csv")
+        written.append(claims.write(folder))
         return [*written, *figures.draw(folder)]
 
-    def tables(self, result: Result) -> Sequence[Any]:
-        return tables.render(self._beside_the_paper(result)) if result.details else ()
+    def tables(self, result: Result, folder: Path) -> Sequence[Any]:
+        """Tables 6 and 7 and the claims; what `write` has left in the folder is read."""
+        if not result.details:
+            return ()
+        judged = claims.compact(pd.read_csv(folder / "claims.csv", keep_default_na=False))
+        return (*tables.render(self._beside_the_paper(result)), judged)
 
     def _beside_the_paper(self, result: Result) -> Any:
         bids = results.bids_table(self, result.details)
@@ -140,6 +160,15 @@ class Microgrid(Problem):
     def summary(self, result: Result) -> Mapping[str, Any]:
         """Expected profit, CVaR and value at risk in $, and the energy that stores charge and discharge at once."""
         return results.summary(self, result)
+
+
+def merged(tables: Mapping[str, Any], instead: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables with the keys of `instead` put over theirs, table by table."""
+    out = dict(tables)
+    for name, value in instead.items():
+        old = out.get(name)
+        out[name] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return out
 
 
 def contract_mistakes(settings: MicrogridSettings, data: MicrogridData | None) -> list[Mistake]:

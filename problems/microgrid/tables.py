@@ -55,10 +55,26 @@ def write(table: pd.DataFrame, folder: Path) -> list[Path]:
 def render(table: pd.DataFrame) -> Sequence[Table]:
     """Both tables for the terminal; the paper's numbers stand to the right of ours."""
     columns = [(head, q) for head, q in zip(HEADS, QUANTITIES, strict=True)]
-    title = "Table 7: bids and stored energy in MW, expected | printed in paper 2"
-    bids = _rendered(title, table, columns, digits=4)
+    head = "Table 7: bids and stored energy in MW, expected | printed in paper 2"
+    bids = _rendered(head, table, columns, digits=4)
+    return _states(table), bids
+
+
+def _states(table: pd.DataFrame, side: int = 4) -> Table:
+    """Table 6 as wide as Table 7: `side` pairs of columns beside each other, hour by hour downwards."""
     title = "Table 6: state of the store at the end of each hour in %, expected | printed in paper 2"
-    return _rendered(title, table, [("State", "state_percent")], digits=2), bids
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 3, 0, 0), min_width=len(title))
+    for _ in range(side):
+        shown.add_column("Hour", justify="right")
+        shown.add_column("State", justify="right", no_wrap=True)
+    pairs = [
+        (f"{row.hour:g}", f"{number(row['state_percent'], 2)} | {number(row['state_percent_paper'], 2)}")
+        for _, row in table.iterrows()
+    ]
+    length = -(-len(pairs) // side)
+    for k in range(length):
+        shown.add_row(*(cell for pair in pairs[k::length] for cell in pair))
+    return shown
 
 
 def _rendered(title: str, table: pd.DataFrame, columns: Sequence[tuple[str, str]], digits: int) -> Table:
