@@ -120,7 +120,8 @@ def test_a_run_begins_at_the_best_prices_unless_others_are_given(command, case, 
     assert np.all(given == 0.25)
 
 
-def test_columns_that_cost_too_little_never_make_a_bound(earlier):
+def test_columns_that_cost_too_little_never_make_a_bound(earlier, monkeypatch):
+    monkeypatch.setattr("benchmarks.earlier_columns.ROUNDS", 10)
     problem = market(BLOCKS, PRICES, 2, 1.03)
     optimum = problem.reference(60).optimum
     columns = earlier.held.columns
@@ -250,15 +251,25 @@ def test_columns_of_none_of_the_units_and_prices_of_other_nodes_are_mistakes(ear
 
 @pytest.mark.mpi
 def test_two_ranks_begin_and_leave_the_same(command, case, tmp_path):
-    assert command(case, "--out", tmp_path / "1", *CHANGED, *BEGIN) == 0
-    done = mpiexec(2, ROOT / "mpi_run.py", case, "--out", tmp_path / "2", "--quiet", *CHANGED, *BEGIN)
+    few = (*CHANGED, *BEGIN, "--set", "run.max_rounds=4")
+    assert command(case, "--out", tmp_path / "1", *few) == 0
+    done = mpiexec(2, ROOT / "mpi_run.py", case, "--out", tmp_path / "2", "--quiet", *few)
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
     assert (tmp_path / "1" / FILE).read_bytes() == (tmp_path / "2" / FILE).read_bytes()
 
 
 def test_a_run_that_is_taken_up_goes_on_with_the_columns_it_began_with(command, case, tmp_path):
-    saved = (*CHANGED, *BEGIN, "--set", "checkpoint.every_rounds=1", "--set", "checkpoint.keep=100")
+    saved = (
+        *CHANGED,
+        *BEGIN,
+        "--set",
+        "checkpoint.every_rounds=1",
+        "--set",
+        "checkpoint.keep=100",
+        "--set",
+        "run.max_rounds=6",
+    )
     assert command(case, "--out", tmp_path / "whole", *saved) == 0
     part = only(tmp_path / "whole", tmp_path / "part", 3)
     assert command(case, "--out", part, "--resume", part, *saved) == 0
