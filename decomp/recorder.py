@@ -210,7 +210,9 @@ class Recorder:
             if certificate is not None and (certified or certificate.recovered == "offers"):
                 answers, request, check = certificate.answers, certificate.request, certificate.check
                 price = certificate.price if certified else price
-                if certified and certificate.recovered == "request":
+                # scenarios that agree stand at their mean, which is not what the round's answers were
+                moved = certificate.recovered == "request" or not np.array_equal(answers.y, final.answers.y)
+                if certified and moved:
                     self.fleet.evaluate(answers.y, keep=True)
             elif stop.status != RunStatus.FAILED:
                 offers = self.layout.totals(self.layout.mean(answers.y))

@@ -59,6 +59,17 @@ def test_committed_bids_of_three_scenarios_agree_with_the_one_model():
     assert result.certificate.w_sum < 1e-6
 
 
+def test_the_series_are_of_the_point_whose_objective_is_claimed():
+    problem = microgrid(given(2, 1e-6, risk={"w": 0.5, "delta": 0.9}, stage="committed"), 2)
+    result = certified(problem, ProgressiveHedging(), limit=200)
+    assert result.certificate.recovered == "offers", "else the point is another than the mean of the offers"
+    profits = profit_table(problem, result.details)
+    cost, prob = -profits["profit_usd"].to_numpy(), profits["probability"].to_numpy()
+    v = result.answers.y[result.layout.start[1] - 1]
+    tail_usd = v + prob @ np.maximum(cost - v, 0.0) / (1 - 0.9)
+    assert result.objective == pytest.approx(0.5 * prob @ cost + 0.5 * tail_usd, abs=1e-5)
+
+
 def test_thirty_scenarios_agree_with_the_one_model():
     problem = microgrid(given(4, bundle=10), 30)
     whole = solve_extensive(problem)
