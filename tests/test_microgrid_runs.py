@@ -17,6 +17,7 @@ from decomp.engine import Limits, run
 from decomp.errors import InputError
 from decomp.messages import Signal
 from decomp.rules import ProgressiveHedging
+from decomp.rules.auto import Auto
 from decomp.rules.bundle import Bundle
 from decomp.stopping import Gap, RunStatus
 from problems.microgrid.bidding import bidding_curves
@@ -57,6 +58,12 @@ def test_committed_bids_of_three_scenarios_agree_with_the_one_model():
     assert whole.bound <= result.certificate.upper_bound + 1e-6 * abs(whole.bound)
     assert result.objective == pytest.approx(whole.objective, rel=1.1e-4)
     assert result.certificate.w_sum < 1e-6
+
+
+def test_many_bids_that_only_agree_are_hedged_progressively(caplog):
+    caplog.set_level("INFO")
+    certified(microgrid(given(5, stage="committed"), 3), Auto())
+    assert "auto picks ProgressiveHedging" in caplog.text
 
 
 def test_the_series_are_of_the_point_whose_objective_is_claimed():

@@ -19,7 +19,7 @@ from decomp.errors import RefusedError
 from decomp.layout import Layout
 from decomp.messages import Coupling, Key, Response, Signal
 from decomp.pattern import CONVEX, UNKNOWN, pattern_of
-from decomp.rules import ADMM, Auto, Bundle, Damped, DantzigWolfe, Newton
+from decomp.rules import ADMM, Auto, Bundle, Damped, DantzigWolfe, Newton, ProgressiveHedging
 from decomp.rules.base import Setup
 from decomp.rules.master import Columns, solve_master
 from decomp.rules.near import worth_asking
@@ -227,6 +227,9 @@ def test_coordinator_without_a_model_is_refused_before_any_block_is_asked(rule):
 def test_auto_asks_nothing_of_a_coordinator_that_it_cannot_give():
     assert isinstance(Auto().pick(frozenset({"bound", "penalty"}), frozenset())[0], ADMM)
     assert isinstance(Auto().pick(frozenset({"bound"}), frozenset({"model"}))[0], Bundle)
+    for agreeing, kind in ((3, Bundle), (120, ProgressiveHedging)):
+        assert isinstance(Auto().pick(frozenset({"bound", "penalty"}), frozenset({"model"}), agreeing)[0], kind)
+    assert isinstance(Auto().pick(frozenset({"bound"}), frozenset({"model"}), 120)[0], Bundle)
     assert isinstance(Auto().pick(frozenset({"bound", "sensitivity"}), frozenset({"model"}))[0], Newton)
 
 

@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
+
 from decomp.columns import Held
 from decomp.layout import Answers, Signals
 from decomp.messages import Query, Request
@@ -13,8 +15,11 @@ from decomp.rules.admm import ADMM
 from decomp.rules.base import Candidate, Setup, State, UpdateRule
 from decomp.rules.bundle import Bundle
 from decomp.rules.newton import Newton
+from decomp.rules.progressive_hedging import ProgressiveHedging
 
 log = logging.getLogger(__name__)
+
+MANY = 20  # entries that only agree: answers to prices tell of each of them a corner a round, answers near the mean all
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +37,8 @@ class AutoState(State):
 class Auto(UpdateRule):
     """Newton where blocks return dy/dprice, the bundle where they return costs with bounds, else ADMM.
 
+    Where nobody coordinates and more than MANY entries have to agree over scenarios, progressive hedging.
+
     needs: what the picked rule needs. reveals: as the picked rule. wins when: you do not want to choose.
     """
 
@@ -42,18 +49,20 @@ class Auto(UpdateRule):
     def uses(self) -> frozenset[str]:
         return frozenset({"sensitivity"})
 
-    def pick(self, abilities: frozenset[str], coordinator: frozenset[str]) -> tuple[UpdateRule, str]:
-        """The rule and the reason."""
+    def pick(self, abilities: frozenset[str], coordinator: frozenset[str], agreeing: int = 0) -> tuple[UpdateRule, str]:
+        """The rule and the reason. agreeing: entries of the largest unit, where no node prices any."""
         if "model" not in coordinator:
             return ADMM(), "the coordinator answers, but gives no model of its own"
         if "sensitivity" in abilities:
             return Newton(), "all blocks return dy/dprice"
+        if "penalty" in abilities and agreeing > MANY:
+            return ProgressiveHedging(), f"nobody coordinates, and {agreeing} entries have to agree over scenarios"
         if "bound" in abilities:
             return Bundle(speculative=2), "all blocks return costs with proven bounds, not all dy/dprice"
         return ADMM(), "blocks return their offers only"
 
     def init(self, setup: Setup) -> AutoState:
-        rule, reason = self.pick(setup.abilities, setup.coordinator)
+        rule, reason = self.pick(setup.abilities, setup.coordinator, _agreeing(setup))
         if setup.abilities:
             log.info("auto picks %s: %s", rule, reason)
         inner = rule.init(setup)
@@ -73,3 +82,12 @@ class Auto(UpdateRule):
         assert isinstance(state, AutoState)
         inner, candidate = state.rule.update(k, state.inner, answers, request)
         return replace(state, price=inner.price, w=inner.w, active=inner.active, inner=inner), candidate
+
+
+def _agreeing(setup: Setup) -> int:
+    """Entries of the unit that has most of those on which several blocks agree; 0 where a node prices one."""
+    layout = setup.layout
+    if np.any(layout.node >= 0):
+        return 0
+    shared = np.concatenate([[0], np.cumsum(layout.sharers > 1)])
+    return int(np.max(np.diff(shared[layout.first]), initial=0))
