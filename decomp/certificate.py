@@ -173,7 +173,7 @@ class Certifier:
             needed = state.block_active().tobytes()
             sweep = Sweep(node_price, answers.expected_bound(), needed)
             zero = self._zero
-            if zero is None or zero.needed != needed:
+            if zero is None or zero.needed != needed or np.isnan(zero.blocks):  # nan: a held block proved nothing
                 zero = Sweep(state.setup.neutral, self._neutral_sweep(state).expected_bound(), needed)
             more = [
                 Sweep(split_price(layout, s.price, state.setup.neutral)[0], a.expected_bound(), needed)

@@ -101,6 +101,7 @@ class SolverSettings(_Table):
     mip_gap_sek      absolute gap of the mixed-integer solves (a relative one of 1e-4 is a tenth of what is traded)
     integers         "fix": decided once, checked when a bound is asked; "each_round": decided in every solve;
                      "relax": none, batteries and stores may charge and discharge in one step
+    mip_max_nodes    a mixed-integer solve ends after so many nodes; its bound stays valid, only weaker
     time_limit_s     of one solver call; an answer cut short by the clock is not repeatable
     fresh_every      every k-th solve on a new solver object, 0 = never; no answer depends on it
     """
@@ -109,6 +110,7 @@ class SolverSettings(_Table):
     mip_gap_sek: float = Field(gt=0, allow_inf_nan=False)
     tangents: Literal["adaptive", "fixed"] = "adaptive"
     integers: Literal["fix", "each_round", "relax"] = "fix"
+    mip_max_nodes: int = Field(default=1000, ge=1)
     time_limit_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     fresh_every: int = Field(default=0, ge=0)
 
@@ -119,6 +121,7 @@ class SolverSettings(_Table):
             tangent_tol=self.tangent_sek,
             mip_abs_gap=self.mip_gap_sek,
             milp=self.integers,
+            mip_max_nodes=self.mip_max_nodes,
             time_limit_s=self.time_limit_s,
             fresh_every=self.fresh_every,
         )

@@ -27,8 +27,8 @@ ranks = find_ranks()
 
 if trouble.startswith("shuffle-"):
 
-    def shuffled(blocks, size):
-        owner = np.random.default_rng(int(trouble.partition("-")[2])).integers(0, size, blocks)
+    def shuffled(keys, size):
+        owner = np.random.default_rng(int(trouble.partition("-")[2])).integers(0, size, len(keys))
         return [np.flatnonzero(owner == r) for r in range(size)]
 
     fleet.dealt = shuffled

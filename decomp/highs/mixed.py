@@ -33,6 +33,7 @@ def solve_mixed(
     abs_gap: float,
     rel_gap: float,
     options: Options,
+    max_nodes: int,
     time_limit_s: float | None = None,
 ) -> MixedAnswer:
     """min cost'x over the rows, the pool's tangents, lb <= x <= ub and the integers."""
@@ -44,6 +45,7 @@ def solve_mixed(
             "solver": "choose",
             "mip_abs_gap": abs_gap,
             "mip_rel_gap": rel_gap,
+            "mip_max_nodes": max_nodes,
             "mip_feasibility_tolerance": 1e-9,
             **({} if time_limit_s is None else {"time_limit": time_limit_s}),
             **options,

@@ -130,6 +130,7 @@ class ProgramSolver:
                 s.mip_abs_gap,
                 s.mip_rel_gap,
                 options,
+                s.mip_max_nodes,
                 s.time_limit_s,
             )
             if not answer.status.has_point:

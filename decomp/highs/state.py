@@ -25,6 +25,8 @@ class BlockSettings:
     tangents_per_term  so many are kept on average; beyond twice as many those idle for longest are thrown away
     mip_abs_gap     absolute gap of mixed-integer solves, in units of the cost
     mip_rel_gap     relative gap of mixed-integer solves
+    mip_max_nodes   a mixed-integer solve ends after so many nodes, with its best point and its dual bound: both valid and
+                    repeatable (no clock is asked)
     milp            "fix": solve once, keep the integers, iterate on the continuous program, and look at the integers
                     again when an exact answer is asked; "each_round": decide the integers in every solve; "relax": no
                     integers at all, the block's problem is its linear relaxation
@@ -38,12 +40,13 @@ class BlockSettings:
     tangents_per_term: float = 12.0
     mip_abs_gap: float = 1e-6
     mip_rel_gap: float = 0.0
+    mip_max_nodes: int = 10_000
     milp: Literal["fix", "each_round", "relax"] = "fix"
     time_limit_s: float | None = None
     fresh_every: int = 0
 
     def __post_init__(self) -> None:
-        positive = ("tangent_tol", "tangent_rounds")
+        positive = ("tangent_tol", "tangent_rounds", "mip_max_nodes")
         natural = ("mip_abs_gap", "mip_rel_gap", "fresh_every", "tangents_per_term")
         wrong = [(name, "must be above 0") for name in positive if not getattr(self, name) > 0]
         wrong += [(name, "must not be negative") for name in natural if not getattr(self, name) >= 0]
