@@ -25,7 +25,7 @@ class BlockSettings:
     tangents_per_term  so many are kept on average; beyond twice as many those idle for longest are thrown away
     mip_abs_gap     absolute gap of mixed-integer solves, in units of the cost
     mip_rel_gap     relative gap of mixed-integer solves
-    mip_max_nodes   a mixed-integer solve ends after so many nodes, with its best point and its dual bound: both valid and
+    mip_max_nodes   a mixed-integer solve ends after so many nodes, with its best point and dual bound: both valid and
                     repeatable (no clock is asked)
     milp            "fix": solve once, keep the integers, iterate on the continuous program, and look at the integers
                     again when an exact answer is asked; "each_round": decide the integers in every solve; "relax": no
