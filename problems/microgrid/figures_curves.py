@@ -41,7 +41,7 @@ def risk_frontier(table: pd.DataFrame) -> Figure:
     span = np.ptp(table[["cvar_usd", "expected_profit_usd"]].to_numpy(), axis=0) + 1e-12
     for row in table.itertuples():
         at = (row.cvar_usd, row.expected_profit_usd)
-        if all(np.max(np.abs(np.subtract(at, other)) / span) > 0.06 for other in shown):
+        if all(np.max(np.abs(np.subtract(at, other)) / span) > 0.15 for other in shown):
             label = axis.annotate(f"w = {row.w:g}", at, xytext=(4, 3), textcoords="offset points", fontsize=6)
             label.set_in_layout(False)  # it stands inside the axes
             shown.append(at)
