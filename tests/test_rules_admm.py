@@ -139,6 +139,7 @@ def test_nearly_linear_agents_are_met_with_an_honest_status(rule, status):
         ProgressiveHedging(unit_cost=2.0, adapt="fixed", relaxation=1.0, anderson=0),
         ADMM(),
         APP(agreement_penalty=1.0),
+        APP(),
         ATC(agreement_penalty=0.1),
         ATC(),
     ],
@@ -358,7 +359,7 @@ def test_a_row_gets_its_penalty_from_the_round_on_in_which_a_need_appears():
         (ADMM(0.0), two_lecs, "must be positive"),
         (APP(-1.0), two_lecs, "must be positive"),
         (ATC(0.0), two_lecs, "must be positive"),
-        (APP(), scenarios, "add agreement_penalty"),
+        (APP(agreement_penalty={"other": 1.0}), scenarios, "no value for e0"),
         (ProgressiveHedging({"other": 1.0}), scenarios, "no value for e0"),
         (ProgressiveHedging(-1.0), scenarios, "must be positive"),
         (ProgressiveHedging(unit_cost={"other": 1.0}), scenarios, "unit_cost has no value for e0"),
@@ -463,7 +464,7 @@ def test_units_of_cost_and_quantity_do_not_matter(rule, cost, quantity):
 
 
 @pytest.mark.parametrize("cost", [1024.0, 1 / 1024])
-@pytest.mark.parametrize("rule", [ProgressiveHedging(), ProgressiveHedging(adapt="spectral"), ATC()])
+@pytest.mark.parametrize("rule", [ProgressiveHedging(), ProgressiveHedging(adapt="spectral"), ATC(), APP()])
 def test_units_do_not_matter_to_the_last_bit_where_nothing_is_solved_by_iteration(rule, cost):
     one = offers(rule, scenarios(), 14)
     assert np.array_equal(offers(rule, scenarios(cost=cost), 14), one)

@@ -10,7 +10,7 @@ import numpy as np
 from decomp.layout import Answers, Layout, Signals
 from decomp.messages import FloatArray, Query, Request
 from decomp.rules.base import Candidate, Constant, Setup, State, UpdateRule
-from decomp.rules.penalties import kept, per_entry, start_sigma
+from decomp.rules.penalties import cost_proportional, kept, per_entry, start_sigma
 from decomp.rules.recovery import realisable, slopes
 
 
@@ -39,7 +39,8 @@ class APP(UpdateRule):
     step = gamma, proximal weights 2 gamma and 2 n_b gamma, the ratios of the literature for n_b units. Round 0 is free.
 
     penalty            gamma of each node row; None = reference price over box width, see `start_sigma`
-    agreement_penalty  gamma of entries without a node, by entry name where they differ
+    agreement_penalty  gamma of entries without a node, by entry name where they differ; None = from the costs and the
+                       spread of round 0, see `cost_proportional` (only then are costs looked at)
     penalty_factor     on both
 
     needs: blocks that take a target and a penalty. reveals: y. wins when: the coordinator takes as long as the blocks
@@ -64,8 +65,6 @@ class APP(UpdateRule):
         gamma = start_sigma(setup) if self.penalty is None else setup.by_node("penalty", self.penalty)
         if np.any(gamma <= 0):
             raise ValueError("penalty must be positive at every node")
-        if np.any(layout.node < 0) and self.agreement_penalty is None:
-            raise ValueError("entries that only agree over scenarios need a penalty: add agreement_penalty")
         given = self.agreement_penalty
         alone = np.zeros(len(layout.node)) if given is None else per_entry(setup, "agreement_penalty", given)
         price = setup.start_price if self.start is None else np.full(len(setup.nodes), self.start)
@@ -95,6 +94,8 @@ class APP(UpdateRule):
     ) -> tuple[State, Candidate | None]:
         assert isinstance(state, AppState)
         setup, layout, y = state.setup, state.setup.layout, answers[0].y
+        if k == 0 and self.agreement_penalty is None and np.any(layout.node < 0):
+            state = replace(state, alone=cost_proportional(layout, answers[0], None, self.penalty_factor))
         asked = self.ask(k, state)[0]
         y_price = asked.price
         if asked.target is not None and asked.penalty is not None:
