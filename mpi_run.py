@@ -1,6 +1,7 @@
 """Run a case file: mpiexec -n N python -m mpi4py mpi_run.py CASE.toml --out DIR, or python mpi_run.py for one rank.
 
 Exit codes: 0 the run ended and says how; 1 it failed, result.json says why; 2 bad input, nothing written.
+A signal that asks to stop while the case is read ends it with 0 and a sentence, and nothing is written.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from decomp.config import Case, load
 from decomp.console import RoundTable, clock_where_enough, console_for, first_line, last_lines
 from decomp.engine import run
 from decomp.errors import CheckpointError, InputError, RefusedError, TatonnementError
+from decomp.folder_lock import FolderTaken, taken
 from decomp.kinds import kinds
 from decomp.ranks import Ranks, find_ranks
-from decomp.result_files import GrowingFiles, write
+from decomp.result_files import GrowingFiles, write, write_summary
 from decomp.stopping import RunStatus
 from decomp.trace import Result
 
@@ -37,7 +39,7 @@ def main(ranks: Ranks, arguments: list[str]) -> int:
 
 
 def _main(ranks: Ranks, arguments: list[str]) -> int:
-    root = ranks.rank == 0
+    root, signals = ranks.rank == 0, _Signals()
     alone = _launched_in_vain(ranks)
     if alone:
         sys.stderr.write(alone)
@@ -49,11 +51,24 @@ def _main(ranks: Ranks, arguments: list[str]) -> int:
         return ended.code if isinstance(ended.code, int) else FAILED
     logging.basicConfig(level=logging.INFO if root else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 
-    case, trouble = _load(args)
+    case, trouble = _read(args, signals)
     found = ranks.agree(_first(ranks.gather_objects(trouble)))
     if found is not None or case is None:
         return _refuse(root, *(found or (BAD_INPUT, "the case was not read")))
-    resume, trouble = _prepare(case, args) if root else (None, None)
+    made = [p for p in (args.out, *args.out.parents) if not p.exists()] if root else []
+    with contextlib.ExitStack() as held:
+        code = _run(ranks, case, args, signals, held)
+    if code == BAD_INPUT:
+        for folder in made:
+            with contextlib.suppress(OSError):  # unless there is something in it
+                folder.rmdir()
+    return code
+
+
+def _run(ranks: Ranks, case: Case, args: argparse.Namespace, signals: _Signals, held: contextlib.ExitStack) -> int:
+    """Run a case that has been read; the folder of the results is this run's as long as `held` is open."""
+    root = ranks.rank == 0
+    resume, trouble = _prepare(case, args, held) if root else (None, None)
     trouble = ranks.agree(trouble)
     if trouble is not None:
         return _refuse(root, *trouble)
@@ -85,7 +100,7 @@ def _main(ranks: Ranks, arguments: list[str]) -> int:
             certificate=case.certificate,
             ranks=ranks,
             start_price=case.start_price,
-            interrupted=_when_asked_to_stop(),
+            interrupted=signals.asked,
             callbacks=() if args.quiet else (rounds,),
             on_failure=case.limits.on_failure,
             files=files,
@@ -96,13 +111,11 @@ def _main(ranks: Ranks, arguments: list[str]) -> int:
             keep_columns=case.limits.columns,
         )
     except (RefusedError, CheckpointError) as error:
-        with contextlib.suppress(OSError):
-            args.out.rmdir()  # if there is nothing in it
         return _refuse(root, BAD_INPUT, f"refused: {error}")
     if result is None:
         return ENDED  # not the root: its code is the one that counts
     try:
-        written = _write(case, result, args.out, files)
+        written = _write(case, result, args.out, files, resume)
     except OSError as error:
         return _refuse(root, FAILED, f"{result.status}, but the results cannot be written: {error}{_safe(keeper)}")
     for table in () if args.quiet else case.problem.tables(result, args.out):
@@ -147,6 +160,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _read(args: argparse.Namespace, signals: _Signals) -> tuple[Case | None, tuple[int, str] | None]:
+    """As `_load`, until a signal comes: reading may take long, and there is nothing to save yet."""
+    case, trouble = None, None
+    try:
+        signals.at_once = True
+        if not signals.asked():
+            case, trouble = _load(args)
+        signals.at_once = False
+    except KeyboardInterrupt:
+        pass
+    if signals.asked():
+        return None, (ENDED, "a signal asked to stop while the case was read: nothing was computed, nothing is written")
+    return case, trouble
+
+
 def _load(args: argparse.Namespace) -> tuple[Case | None, tuple[int, str] | None]:
     """The case, or the exit code and the text that say what is wrong."""
     place = next(p for p in (args.out.absolute(), *args.out.absolute().parents) if p.exists())
@@ -162,30 +190,33 @@ def _load(args: argparse.Namespace) -> tuple[Case | None, tuple[int, str] | None
         return None, (FAILED, str(error))
 
 
-def _prepare(case: Case, args: argparse.Namespace) -> tuple[Checkpoint | None, tuple[int, str] | None]:
+def _prepare(
+    case: Case, args: argparse.Namespace, held: contextlib.ExitStack
+) -> tuple[Checkpoint | None, tuple[int, str] | None]:
     """The checkpoint to go on from; and why not, or why the folder for the results is of no use."""
-    try:
-        resume = find_checkpoint(args.resume / CHECKPOINTS, case.identity) if args.resume else None
-    except CheckpointError as error:
-        return None, (BAD_INPUT, f"--resume {args.resume}: {error}")
-    made = [p for p in (args.out, *args.out.parents) if not p.exists()]
     probe = args.out / ".room"
     try:
         args.out.mkdir(parents=True, exist_ok=True)
+        held.enter_context(taken(args.out))
         try:
             probe.write_bytes(bytes(ROOM))
         finally:
             probe.unlink(missing_ok=True)
+    except FolderTaken as error:
+        remedy = "wait until it has ended, or give another folder"
+        return None, (BAD_INPUT, f"--out {args.out}: {error}; {remedy}")
     except OSError as error:
-        for folder in made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
         return None, (BAD_INPUT, f"--out {args.out}: nothing can be written there ({error}); give another folder")
-    return resume, None
+    try:
+        return find_checkpoint(args.resume / CHECKPOINTS, case.identity) if args.resume else None, None
+    except CheckpointError as error:
+        return None, (BAD_INPUT, f"--resume {args.resume}: {error}")
 
 
-def _write(case: Case, result: Result, folder: Path, growing: GrowingFiles) -> list[Path]:
+def _write(case: Case, result: Result, folder: Path, growing: GrowingFiles, resume: Checkpoint | None) -> list[Path]:
     told = {**case.problem.summary(result), "rule": case.rule_text, "reproducible": _repeatable(case)}
+    if resume is not None and not result.rows:  # not taken up: the other files are what it can be taken up from
+        return [write_summary(result, folder, case=case.tables, extra=told)]
     files = write(result, folder, case=case.tables, extra=told, growing=growing)
     return [*files, *case.problem.write(result, folder)]
 
@@ -217,12 +248,25 @@ def _silence() -> Iterator[None]:
         yield
 
 
-def _when_asked_to_stop() -> Callable[[], bool]:
-    """True once a signal has come; on every rank it only asks, and the root decides."""
-    asked: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, lambda number, _: asked.append(number))
-    return lambda: bool(asked)
+class _Signals:
+    """SIGINT, SIGTERM and SIGUSR1 ask to stop: on every rank they only ask, and the root decides.
+
+    at_once  the first of them raises KeyboardInterrupt
+    """
+
+    def __init__(self) -> None:
+        self.at_once, self._came = False, False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._note)
+
+    def asked(self) -> bool:
+        return self._came
+
+    def _note(self, *_: object) -> None:
+        self._came = True
+        if self.at_once:
+            self.at_once = False
+            raise KeyboardInterrupt
 
 
 def _launched_in_vain(ranks: Ranks) -> str:

@@ -128,6 +128,9 @@ def run(
                 return Stop(f"{limit_s:g} s are over", RunStatus.TIME_LIMIT)
             return Stop("a signal asked to stop", RunStatus.INTERRUPTED) if ranks.asked() else None
 
+        def cut() -> Stop:
+            return asked_to_stop() or Stop("a rank was asked to stop", RunStatus.INTERRUPTED)
+
         ranks.watch(lambda: interrupted() or late())
         try:
             abilities = _accept(rule, fleet.build(), coordinator)
@@ -151,15 +154,20 @@ def run(
             try:
                 _loop(coordinator, rule, course, stop, limits.max_rounds, settings, certifier, asked_to_stop)
             except AskedToStop:
-                ended = asked_to_stop() or Stop("a rank was asked to stop", RunStatus.INTERRUPTED)
+                ended = cut()
                 course.cut_short(ended.reason, ended.status)
             except TatonnementError as error:
                 course.cut_short(str(error), RunStatus.FAILED)
             fleet.may_be_cut = False
         except (RefusedError, CheckpointError):
             raise
+        except AskedToStop:  # before all blocks were built
+            recorder.stop = cut()
         except TatonnementError as error:
             recorder.stop = Stop(str(error), RunStatus.FAILED)
+        if resume is not None and not recorder.rows:
+            still = f"the run has not been taken up, and is as it was after round {resume.rounds - 1}"
+            recorder.stop = replace(recorder.stop, reason=f"{recorder.stop.reason}; {still}")
         result = recorder.result(ranks.size)
         return replace(result, earlier=_left(course, coordinator)) if keep_columns and course else result
 

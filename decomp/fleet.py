@@ -81,12 +81,17 @@ class Fleet:
     # -- the root's side ---------------------------------------------------------------------------------------------
 
     def build(self) -> frozenset[str]:
-        """Build every block on its rank; returns the abilities that all of them have. Raises BlockError."""
+        """Build every block on its rank; returns the abilities that all of them have.
+
+        Raises BlockError; AskedToStop when a rank was asked to stop before all blocks were built.
+        """
         self._header(BUILD)
         found = self.ranks.gather_objects((self._worker.build(), self._worker.built_s)) or []
         failures = self._explained()
         if failures:
             raise BlockError(failures)
+        if sum(len(seconds) for _, seconds in found) < len(self.layout.keys):
+            raise AskedToStop
         for _, seconds in found:
             for b, taken in seconds.items():
                 self._spent_s[b] = taken

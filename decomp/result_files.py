@@ -108,7 +108,7 @@ def write(
     growing: the files that have been written while the run went, where it has; offers.csv is then its business.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = [_write_json(folder / "result.json", _summary(result, case, extra))]
+    written = [write_summary(result, folder, case=case, extra=extra)]
     if growing is None or not result.rows:
         header = iteration_header(result.rows[0]) if result.rows else []
         nodes = result.coordinator.nodes
@@ -124,6 +124,11 @@ def write(
     else:
         (folder / FILE).unlink(missing_ok=True)  # another run's
     return [*written, *(folder / name for name in ("iterations.csv", "prices.csv", "offers.csv"))]
+
+
+def write_summary(result: Result, folder: Path, *, case: Mapping[str, Any], extra: Mapping[str, Any]) -> Path:
+    """Write result.json alone."""
+    return _write_json(folder / "result.json", _summary(result, case, extra))
 
 
 def iteration_header(first: Row) -> list[str]:

@@ -52,10 +52,12 @@ class Worker:
         self.built_s: dict[int, float] = {}  # what building each block took
 
     def build(self) -> frozenset[str] | None:
-        """Build all blocks; the abilities that all of them have."""
+        """Build all blocks, until a rank is asked to stop; the abilities that all of them have."""
         self.texts = {}
         abilities: frozenset[str] | None = None
         for b in self._mine:
+            if self.ranks.asked():
+                break
             block = self._built(b)
             if block is not None:
                 abilities = block.abilities if abilities is None else abilities & block.abilities

@@ -6,6 +6,7 @@ A unit moves 70 % of the way from its last answer to its best one, so that a los
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -18,7 +19,14 @@ from decomp.messages import Coupling, Key, Response, Status
 from decomp.problem import Problem
 from decomp.subproblem import Subproblem
 
-DELAY_S = float(os.environ.get("ROUGH_DELAY_S", "0"))  # of every solve; no part of the case
+# no part of the case: seconds of a solve, of reading, of building a block; and where this process asks itself to stop
+DELAY_S, READ_S, BUILD_S = (float(os.environ.get(f"ROUGH_{name}_S", "0")) for name in ("DELAY", "READ", "BUILD"))
+
+
+def at(place: str, seconds: float) -> None:
+    time.sleep(seconds)
+    if os.environ.get("ROUGH_SIGNAL_AT") == place:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class MarketTable(BaseModel):
@@ -102,6 +110,7 @@ class Market(Problem):
         self.settings = settings
         (folder / "pids").mkdir(exist_ok=True)
         (folder / "pids" / str(os.getpid())).touch()
+        at("reading", READ_S)
         self.coordinator = Exchange(("a", "b"), np.array([5.0, 3.0]), (np.full(2, -100.0), np.full(2, 100.0)))
         names = {f"u{i}": ("0", "1", "2") if i == 1 else ("0",) for i in range(settings.market.units)}
         self.couplings = tuple(
@@ -110,5 +119,7 @@ class Market(Problem):
         )
 
     def subproblem(self, key):
+        (Path(__file__).parent / "pids" / str(os.getpid())).write_text(str(key))
+        at(f"building {key}", BUILD_S)
         trouble = self.settings.trouble
         return Unit(key, trouble if trouble and trouble.unit == key.unit else None)

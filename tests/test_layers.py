@@ -34,6 +34,7 @@ LAYERS = (
         "bundling",
         "trace",
         "checkpoint",
+        "folder_lock",
         "block_states",
         "result_files",
         "problem",

@@ -42,11 +42,12 @@ def finished(ranks: int, case: Path, out: Path, *more: str) -> Path:
     return out
 
 
-def started(ranks: int, case: Path, out: Path, delay_s: float, *more: str) -> subprocess.Popen:
+def started(ranks: int, case: Path, out: Path, delay_s: float, *more: str, **slow: float) -> subprocess.Popen:
     for old in (case.parent / "pids").glob("*"):
         old.unlink()
     assert MPIEXEC
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ROUGH_DELAY_S": str(delay_s)}
+    environment |= {f"ROUGH_{name}_S": str(seconds) for name, seconds in slow.items()}
     return subprocess.Popen(
         [MPIEXEC, "-n", str(ranks), sys.executable, "-m", "mpi4py", *arguments(case, out, *more)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
@@ -70,6 +71,12 @@ def wait_for(condition, seconds: float) -> None:
 def processes(case: Path) -> list[int]:
     """Process ids of the ranks, in the order in which they were started."""
     return sorted(int(p.name) for p in (case.parent / "pids").iterdir())
+
+
+def ranks_in(phase: str, case: Path) -> int:
+    """How many ranks have begun to read the case ("READ"), or to build a block ("BUILD")."""
+    told = [p.read_text() for p in (case.parent / "pids").glob("*")]
+    return len(told) if phase == "READ" else sum(map(bool, told))
 
 
 def alive(pid: int) -> bool:
@@ -136,6 +143,51 @@ def test_a_signal_stops_between_two_blocks_and_the_run_goes_on(tmp_path, case, w
     assert contents(tmp_path)["rows"] == contents(whole)["rows"][:rounds]
     finished(3, case, tmp_path, "--resume", str(tmp_path))
     assert contents(tmp_path) == contents(whole)
+
+
+@pytest.mark.parametrize(
+    ("phase", "number", "target"),
+    [
+        ("BUILD", signal.SIGTERM, -1),
+        ("READ", signal.SIGTERM, "launcher"),
+        pytest.param("READ", signal.SIGINT, "launcher", marks=pytest.mark.slow),
+        pytest.param("READ", signal.SIGINT, 0, marks=pytest.mark.slow),
+        pytest.param("BUILD", signal.SIGINT, "launcher", marks=pytest.mark.slow),
+        pytest.param("BUILD", signal.SIGUSR1, 0, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_before_the_first_round_ends_the_job_quietly(tmp_path, case, phase, number, target):
+    # a rank that is asked alone waits until the others have read
+    seconds = 1.5 if phase == "BUILD" else 4.0 if target == 0 else 30.0
+    job = started(2, case, tmp_path / "out", 0.0, **{phase: seconds})
+    wait_for(lambda: ranks_in(phase, case) == 2, 60)
+    began = time.monotonic()
+    os.kill(job.pid if target == "launcher" else processes(case)[target], number)
+    out, _ = job.communicate(timeout=30)
+    assert job.returncode == 0, out
+    assert time.monotonic() - began < 4.0 + 5
+    assert "asked to stop" in out
+    assert "Traceback" not in out
+    if phase == "READ":
+        assert not (tmp_path / "out").exists()
+    else:
+        assert (summary(tmp_path / "out")["status"], summary(tmp_path / "out")["iterations"]) == ("interrupted", 0)
+
+
+def test_a_second_run_into_the_same_folder_is_refused_and_the_first_goes_on(tmp_path, case, whole):
+    job = started(2, case, tmp_path, 0.3)
+    wait_for(lambda: rounds_in(tmp_path) >= 1, 60)
+    second = mpiexec(2, *arguments(case, tmp_path, "--resume", str(tmp_path)))
+    assert second.returncode == 2
+    assert "another run writes there" in second.stderr
+    assert job.poll() is None
+    seen = rounds_in(tmp_path)
+    wait_for(lambda: rounds_in(tmp_path) > seen, 30)
+    job.send_signal(signal.SIGTERM)
+    out, _ = job.communicate(timeout=30)
+    assert job.returncode == 0, out
+    rounds = summary(tmp_path)["iterations"]
+    assert contents(tmp_path)["rows"] == contents(whole)["rows"][:rounds]
 
 
 def test_a_time_limit_does_not_wait_for_a_long_round(tmp_path, case):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import importlib.util
 import json
 import logging
@@ -24,6 +26,7 @@ from decomp.checkpoint import CheckpointSettings, Keeper, find_checkpoint
 from decomp.config import load
 from decomp.engine import Limits, run
 from decomp.errors import CheckpointError, TatonnementError
+from decomp.folder_lock import FolderTaken, taken
 from decomp.messages import Key
 from decomp.plain_value import flatten, unflatten
 from decomp.ranks import Serial
@@ -218,6 +221,44 @@ def test_a_run_in_circles_is_seen_by_the_run_that_takes_it_up(tmp_path):
     circle(len(whole.rows) - 2)
     again = circle(100, find_checkpoint(tmp_path, {}))
     assert (again.reason, len(again.rows)) == (whole.reason, len(whole.rows))
+
+
+# -- before the first round --------------------------------------------------------------------------------------------
+
+
+def test_a_signal_while_the_case_is_read_ends_quietly(command, rough, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ROUGH_SIGNAL_AT", "reading")
+    assert command(rough, "--out", tmp_path / "deep" / "out") == 0
+    assert "asked to stop while the case was read: nothing was computed" in capsys.readouterr().err
+    assert not (tmp_path / "deep").exists()
+
+
+def test_a_signal_while_blocks_are_built_leaves_the_rest_unbuilt(command, rough, tmp_path, monkeypatch):
+    monkeypatch.setenv("ROUGH_SIGNAL_AT", "building u1/0")
+    assert command(rough, "--out", tmp_path / "out") == 0
+    told = summary(tmp_path / "out")
+    assert (told["status"], told["reason"], told["iterations"]) == ("interrupted", "a signal asked to stop", 0)
+    (built,) = (rough.parent / "pids").iterdir()
+    assert built.read_text() == "u1/0"
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("record", ["last", "all"])
+def test_a_run_that_is_stopped_before_it_is_taken_up_stays_as_it_was(command, rough, tmp_path, monkeypatch, record):
+    settings = ("--set", f"run.record='{record}'")
+    assert command(rough, "--out", tmp_path / "whole", *settings) == 0
+    cut = only(tmp_path / "whole", tmp_path / "cut", 5)
+    before = contents(cut)
+    with monkeypatch.context() as asked:
+        asked.setenv("ROUGH_SIGNAL_AT", "building u1/0")
+        assert command(rough, "--out", cut, "--resume", cut, *settings) == 0
+    assert "not been taken up, and is as it was after round 4" in summary(cut)["reason"]
+    assert contents(cut) == before
+    assert command(rough, "--out", cut, "--resume", cut, *settings) == 0
+    assert contents(cut) == contents(tmp_path / "whole")
+
+
+# -- every rule is taken up --------------------------------------------------------------------------------------------
 
 
 def campus_run(rule: str, folder: Path, rounds: int, resume: Path | None = None) -> dict:
@@ -439,6 +480,60 @@ def test_a_run_taken_up_elsewhere_leaves_the_checkpoints_found_there(command, ro
     assert command(rough, *again) == 0
     assert (tmp_path / "other" / "checkpoints.before" / "round-000007").is_dir()
     assert sorted(f.name for f in (tmp_path / "other" / "checkpoints").iterdir()) == ["round-000004", "round-000005"]
+
+
+# -- two runs, one folder ----------------------------------------------------------------------------------------------
+
+
+def test_a_folder_in_which_another_run_writes_is_refused_and_left_alone(command, rough, tmp_path, capsys):
+    assert command(rough, "--out", tmp_path / "out", "--set", "run.max_rounds=4") == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    with taken(tmp_path / "out"):
+        assert command(rough, "--out", tmp_path / "out") == 2
+        assert command(rough, "--out", tmp_path / "out", "--resume", tmp_path / "out") == 2
+        assert f"another run writes there: process {os.getpid()} on " in capsys.readouterr().err
+        found = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+        assert json.loads(found.pop(tmp_path / "out" / ".running"))["process"] == os.getpid()
+        assert found == before
+    assert command(rough, "--out", tmp_path / "out", "--resume", tmp_path / "out") == 0
+    assert not (tmp_path / "out" / ".running").exists()
+
+
+def test_what_a_dead_run_has_left_behind_keeps_nobody_out(command, rough, tmp_path):
+    dies = (
+        "import os, sys; from pathlib import Path; from decomp.folder_lock import taken; "
+        "held = taken(Path(sys.argv[1])); held.__enter__(); os.kill(os.getpid(), 9)"
+    )
+    dead = subprocess.run([sys.executable, "-c", dies, str(tmp_path)], cwd=ROOT, timeout=60, check=False)
+    assert dead.returncode == -9
+    assert json.loads((tmp_path / ".running").read_text())["host"]
+    assert command(rough, "--out", tmp_path, "--set", "run.max_rounds=4") == 0
+
+
+def test_a_lock_on_a_file_that_has_been_removed_is_no_lock(tmp_path, monkeypatch):
+    locks, earlier = fcntl.flock, []
+
+    def late(handle, how):  # the run before ends between the opening and the locking
+        if not earlier:
+            earlier.append(handle)
+            (tmp_path / ".running").unlink()
+        locks(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with taken(tmp_path):
+        assert (tmp_path / ".running").exists()
+        with pytest.raises(FolderTaken), taken(tmp_path):
+            pass
+
+
+def test_a_file_system_without_locks_costs_a_warning(tmp_path, monkeypatch, caplog):
+    def none(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with taken(tmp_path), taken(tmp_path):
+        pass
+    assert "make sure that no other run writes there" in caplog.text
 
 
 # -- folders and disks -------------------------------------------------------------------------------------------------
