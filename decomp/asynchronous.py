@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from decomp.envelope import opened, sealed
 from decomp.errors import AskedToStop, RefusedError
 from decomp.fleet import ROAM, Fleet, OnFailure, dealt
 from decomp.layout import Answers, Layout, Signals
@@ -68,6 +69,7 @@ class AsynchronousFleet(Fleet):
         self._enough = int(np.ceil(settings.wait * blocks - 1e-9))
         self._single = [Share(layout, np.array([b])) for b in range(blocks)]
         self._parcels: list[Parcel | None] = [None] * blocks
+        self._why: dict[str, str] = {}  # what the blocks said whose newest answer is none
         self._answered = np.full(blocks, -1)  # number of the question each block has answered last
         self._question = -1
         self._roaming = False
@@ -116,7 +118,7 @@ class AsynchronousFleet(Fleet):
             sensitivity=answers.sensitivity if sensitivity else None,
             late=late if late.any() else None,
         )
-        self.good = self._held(answers)
+        self.good = self._held(answers, lambda: dict(sorted(self._why.items())))
         return self.good
 
     def mark(self) -> None:
@@ -152,8 +154,13 @@ class AsynchronousFleet(Fleet):
                 came_in += 1
                 continue
             number, b, sensitivity = (int(x) for x in mail[1][:3])
-            self._parcels[b] = Parcel(self._single[b], bool(sensitivity), mail[1][3:])
+            end = 3 + self._single[b].length(bool(sensitivity))
+            self._parcels[b] = Parcel(self._single[b], bool(sensitivity), mail[1][3:end])
             self._answered[b] = number
+            name = str(self.layout.keys[b])
+            self._why.pop(name, None)
+            if len(mail[1]) > end:
+                self._why[name] = opened(mail[1][end:])
             self.block_solves += 1
         return came_in
 
@@ -196,4 +203,5 @@ class AsynchronousFleet(Fleet):
             parcel.put(0, response)
             answered[i] = number
             head = np.array([number, mine[i], float(bool(flags & SLOPES))])
-            self.ranks.send(0, np.concatenate([head, parcel.flat]))
+            why = worker.texts.get(str(self.layout.keys[mine[i]]), "")
+            self.ranks.send(0, np.concatenate([head, parcel.flat, sealed(why) if why else np.zeros(0)]))

@@ -111,8 +111,6 @@ def load(file: str | Path, overrides: Sequence[str] = (), rule: str | None = Non
     book = Book(str(file), came_from)
     for text in overrides:
         override(tables, text, book)
-    for place in list(not_finite(tables)):
-        book.add(place, "is not a finite number", "give a finite number, or leave the key out")
     return _case(path, tables, folders, book)
 
 
@@ -122,8 +120,6 @@ def from_tables(tables: Mapping[str, Any], file: str | Path, folders: Sequence[P
     folders: where modules are looked for beside that one. Raises InputError with every mistake.
     """
     book = Book(str(file))
-    for place in list(not_finite(tables)):
-        book.add(place, "is not a finite number", "give a finite number, or leave the key out")
     return _case(Path(file), dict(tables), [Path(file).parent, *folders, Path.cwd()], book)
 
 
@@ -171,6 +167,9 @@ def _case(file: Path, tables: dict[str, Any], folders: Sequence[Path], book: Boo
             _try_on(rule, problem, price, book)
         except InputError as error:
             book.adopt(error.mistakes)
+    for place in not_finite(tables):
+        if not book.told(place):
+            book.add(place, "is not a finite number", "give a finite number, or leave the key out")
     if book.mistakes or head is None or rule is None or problem is None or limits is None or price is None:
         raise InputError(book.mistakes)
     return Case(file, head.title, tables, problem, rule, stop, certificate, limits, saved, price, apart, earlier)

@@ -6,7 +6,7 @@ Every exchange begins with a header from the root, so that all collectives meet 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -114,7 +114,7 @@ class Fleet:
         """
         flags, columns = self.question(signals, keep=keep, aside=aside)
         self._header(SOLVE, flags, signals.id)
-        answers = self._held(self._ask(SOLVE, columns, flags, signals.id))
+        answers = self._held(self._ask(SOLVE, columns, flags, signals.id), self._explained)
         if keep:
             self.good = answers
             self._spent_s += answers.solve_time
@@ -149,10 +149,13 @@ class Fleet:
             return self._spread
         return Parts(coordinator, lambda: self.may_be_cut and self.ranks.asked())
 
-    def _held(self, answers: Answers) -> Answers:
-        """The answers with each failed block's last good one in its place, marked stale and without a bound."""
+    def _held(self, answers: Answers, explained: Callable[[], dict[str, str]]) -> Answers:
+        """The answers with each failed block's last good one in its place, marked stale and without a bound.
+
+        explained: why blocks failed, by name
+        """
         failed = answers.status > Status.FEASIBLE
-        self.failures = self._explained() if failed.any() else {}
+        self.failures = explained() if failed.any() else {}
         if not failed.any():
             return answers
         good, layout = self.good, self.layout

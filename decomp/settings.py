@@ -19,6 +19,7 @@ from decomp.errors import Mistake
 from decomp.registry import NotFound, Registry, did_you_mean
 
 Place = tuple[str | int, ...]  # keys and array positions from the top of the file
+UNKNOWN = "unknown key"
 Builder = Callable[[Any, Place, "Book"], Any]  # builds an object from its table; None after a mistake
 
 
@@ -42,6 +43,15 @@ class Book:
     def add_of_table(self, path: Place, problem: str, remedy: str = "") -> None:
         """Note a mistake that several keys of the table at `path` make together."""
         self._add(path, path, (), problem, remedy)
+
+    def told(self, path: Place) -> bool:
+        """Is a mistake of the value at `path` noted, or that nobody knows what it belongs to?"""
+        whole = dotted(path)
+        for m in self.mistakes:
+            place = ".".join(filter(None, (m.section, m.key)))
+            if place == whole or (m.problem.startswith(UNKNOWN) and whole.startswith(f"{place}.")):
+                return True
+        return False
 
     def adopt(self, mistakes: Iterable[Mistake]) -> None:
         """Take over mistakes found elsewhere; one without a file is a mistake of this file's tables."""
@@ -94,7 +104,7 @@ def from_dataclass(cls: type, table: Any, path: Place, book: Book, parts: Mappin
             values[name] = build(table[name], here, book) if build else checked(hints[name], table[name], here, book)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             book.add(here, "is missing", f"add {name} = ... ({_in_words(hints[name])}); it has no default")
-    if len(book.mistakes) > before:
+    if len(book.mistakes) > before or any(True for _ in not_finite(table)):  # nan is told where all of them are
         return None
     try:
         return cls(**values)
@@ -173,7 +183,7 @@ def _told(finding: Any, place: Place, hint: Any, also: Sequence[str]) -> tuple[s
         return "is missing", f"add {key} = ..." if len(place) > 1 else f"add [{key}] or {key} = ..."
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         known = [*_keys(hint, place[:-1]), *(also if len(place) == 1 else ())]
-        return f"unknown key '{key}'", f"{did_you_mean(key, known)}known: {', '.join(known)}" if known else ""
+        return f"{UNKNOWN} '{key}'", f"{did_you_mean(key, known)}known: {', '.join(known)}" if known else ""
     if kind in ("value_error", "assertion_error"):
         return str(finding["ctx"]["error"]), ""
     text = finding["msg"].removeprefix("Input ").replace("valid dictionary", "table").replace("an object", "a table")
@@ -239,7 +249,7 @@ def _refuse_unknown(table: Mapping[str, Any], known: Mapping[str, Any], path: Pl
     for name in table:
         if name not in known and name != "kind":
             remedy = f"{did_you_mean(name, known)}known: {', '.join(known)}" if known else "leave it out"
-            book.add((*path, name), f"unknown key '{name}'", remedy)
+            book.add((*path, name), f"{UNKNOWN} '{name}'", remedy)
 
 
 def _is_model(hint: Any) -> bool:

@@ -31,7 +31,8 @@ SOLVE, EVALUATE = range(2)
 PENALISED, ACTIVE, EXACT, KEEP, ASIDE, SLOPES, CUT = (1 << i for i in range(7))  # flags of a question
 SKIPPED = -1  # status of a block that was not asked, because the run has been asked to stop
 TELL_S = 10.0  # a round that takes long says so often how far it is
-MOST_TOGETHER = 64  # blocks asked at once: between two such groups a rank looks whether it was asked to stop
+MOST_TOGETHER = 64  # blocks asked at once: between two such groups a rank looks whether it was asked to stop ...
+TOGETHER_S = 1.0  # ... so a group is no larger than what takes about this long; no answer depends on its size
 Make = Callable[[Key], Subproblem]
 Moving = tuple[int, Arrays | None, Response | None]  # number, warm state, last kept answer
 Troubles = dict[str, str]  # why blocks gave no answer, by name
@@ -49,6 +50,7 @@ class Worker:
         self._marked: tuple[dict[int, Any], dict[int, Response]] = ({}, {})
         self._sizes, self._reports = np.diff(layout.start).tolist(), np.diff(layout.report_start).tolist()
         self._limits = threadpool_limits(1)
+        self._most = 1  # blocks that are asked together
         self.built_s: dict[int, float] = {}  # what building each block took
 
     def build(self) -> frozenset[str] | None:
@@ -117,6 +119,7 @@ class Worker:
         parcel = Parcel(self.share, bool(flags & SLOPES))
         done: dict[int, Response] = {}
         told = time.perf_counter()
+        self._most = 1  # how long blocks take with this question is not known yet
         for i, b in enumerate(self._mine):
             if time.perf_counter() - told > TELL_S:
                 told = time.perf_counter()
@@ -138,7 +141,7 @@ class Worker:
         company, last = self._blocks[self._mine[first]].company, first + 1
         if company is None:
             return {}
-        most = min(first + MOST_TOGETHER, len(self._mine))
+        most = min(first + self._most, len(self._mine))
         while last < most and self._blocks[self._mine[last]].company == company:
             last += 1
         mine, at = self._mine[first:last], self.share.start.tolist()
@@ -154,6 +157,7 @@ class Worker:
                 block.reset(mark)
             return {}
         each = (time.perf_counter() - began) / len(blocks)
+        self._most = max(1, min(MOST_TOGETHER, int(TOGETHER_S / max(each, 1e-9))))
         done = {}
         for i, (b, response, text) in enumerate(zip(mine, found, texts, strict=True)):
             done[first + i] = response = response if response.solve_time else _timed(response, each)

@@ -29,6 +29,23 @@ def mistakes(case: Path, *overrides: str, rule: str | None = None) -> list[str]:
     return [str(m) for m in caught.value.mistakes]
 
 
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("run.max_rounds=nan", "[run] max_rounds: should be a valid integer, it is nan"),
+        ("run.time_limit_s=inf", "[run] time_limit_s: is not a finite number"),
+        ("asynchronous.wait=nan", "[asynchronous] wait: is not a finite number"),
+        ("rule.step.a=nan", "[rule.step] a: is not a finite number"),
+        ("market.steps=nan", "[market] steps: should be a valid integer"),
+        ("run.rounds=nan", "[run] rounds: unknown key 'rounds'"),
+        ("surprise={a=nan,b=[inf]}", "[surprise]: unknown key 'surprise'"),
+    ],
+)
+def test_a_value_that_is_not_finite_is_told_once(tiny, override, problem):
+    (told,) = mistakes(tiny, override)
+    assert problem in told
+
+
 def test_a_right_file_becomes_objects(tiny):
     case = load(tiny)
     assert isinstance(case.rule, DualAscent)

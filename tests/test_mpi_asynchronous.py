@@ -56,6 +56,21 @@ def test_a_slow_block_does_not_stop_the_others(tmp_path, case):
     assert told["gap"] < 1e-3
 
 
+def test_a_held_block_says_why_also_when_its_answer_is_late(tmp_path, case, monkeypatch):
+    monkeypatch.setenv("ROUGH_DELAY_S", "0.02")  # so that a round is over before its rank has come to it
+    more = (
+        "--set", "trouble={unit='u7', kind='raise', first=3, last=999999}", "--set", "run.on_failure='hold'",
+        "--set", "market.units=8", "--set", "run.max_rounds=40", "--set", "asynchronous.max_stale=20",
+    )  # fmt: skip
+    done = mpiexec(3, *arguments(case, tmp_path, *SOME, *more))
+    assert done.returncode == 1, done.stdout + done.stderr
+    told = summary(tmp_path)
+    assert told["stale_blocks"] == ["u7/0"]
+    assert "block u7/0 has not answered since round" in told["reason"]
+    assert told["reason"].endswith("ZeroDivisionError: a community without heat")
+    assert "u7/0 is held at its last good answer: ZeroDivisionError" in done.stderr
+
+
 def test_no_answer_is_older_than_allowed(tmp_path, case):
     slow = ("--set", "trouble={unit='u2', kind='slow', first=2, last=99, seconds=1.0}")
     more = (

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from pathlib import Path
 
 import pytest
 from test_mpi import contents, mpiexec
+from test_mpi_restart import rounds_in, started, wait_for
 
 ROOT = Path(__file__).parents[1]
 CASE = ROOT / "problems" / "cases" / "chalmers_undervoltage.toml"
+STOCHASTIC = CASE.with_name("chalmers_stochastic.toml")  # many scenarios of a unit, asked together
 
 pytestmark = pytest.mark.mpi
 
@@ -31,6 +35,20 @@ def test_campus_run_is_identical_on_any_number_of_ranks(tmp_path, alone, ranks, 
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path) == contents(alone)
     assert json.loads((tmp_path / "result.json").read_text())["ranks"] == ranks
+
+
+@pytest.mark.parametrize("case", [CASE, pytest.param(STOCHASTIC, marks=pytest.mark.slow)])
+def test_a_signal_ends_a_round_within_a_solve(tmp_path, case):
+    more = ("--set", "stop={}", "--set", "run.max_rounds=100000", "--set", "certificate.every=1")
+    job = started(2, case, tmp_path, 0.0, *more)
+    wait_for(lambda: rounds_in(tmp_path) >= 1, 100)
+    asked = time.monotonic()
+    job.send_signal(signal.SIGTERM)
+    out, _ = job.communicate(timeout=60)
+    assert time.monotonic() - asked < 1 + 5  # no solve of these takes a second
+    assert job.returncode == 0, out
+    assert json.loads((tmp_path / "result.json").read_text())["status"] == "interrupted"
+    assert any((tmp_path / "checkpoints").iterdir())
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])

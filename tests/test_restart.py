@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from closed_form import QuadraticBlock, exchange, two_lecs
+from closed_form import QuadraticBlock, exchange, two_lecs, unit
 
+from decomp import worker
 from decomp.block_states import packed, unpacked
 from decomp.checkpoint import CheckpointSettings, Keeper, find_checkpoint
 from decomp.config import load
+from decomp.coordinators import Exchange
 from decomp.engine import Limits, run
 from decomp.errors import CheckpointError, TatonnementError
 from decomp.folder_lock import FolderTaken, taken
@@ -186,6 +189,28 @@ def test_a_round_cut_short_leaves_no_trace():
     assert (result.status, len(result.rows), result.block_solves) == ("interrupted", 3, 6)
     for key in blocks:
         assert result.details[key]["y"] == result.answers[key].y
+
+
+def test_blocks_asked_together_do_not_keep_a_signal_waiting(monkeypatch):
+    monkeypatch.setattr(worker, "TOGETHER_S", 0.1)
+    solved = []
+
+    class Slow(QuadraticBlock):
+        company = "slow"
+
+        def solve(self, signal):
+            time.sleep(0.03)
+            solved.append(signal.id)
+            return super().solve(signal)
+
+    coupling = [unit(f"u{i:02d}", (0,), (1.0,)) for i in range(60)]
+    blocks = {Key(f"u{i:02d}"): Slow(1.0) for i in range(60)}
+    market = Exchange(["a"], np.array([3.0]), (np.array([-9.0]), np.array([9.0])))
+    result = run(
+        blocks, market, ADMM(0.1), coupling=coupling, stop=[], limits=Limits(9), interrupted=lambda: len(solved) >= 2
+    )
+    assert (result.status, len(result.rows)) == ("interrupted", 0)
+    assert 2 <= len(solved) <= 4  # one alone, then as many as take a tenth of a second
 
 
 def test_a_last_point_that_nobody_can_value_costs_no_result(monkeypatch):
