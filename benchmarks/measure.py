@@ -20,6 +20,7 @@ from decomp.engine import run
 from decomp.errors import InputError, RefusedError
 from decomp.stopping import Iterate, RunStatus, Stop
 
+FASTER = 3
 # a rule to build an instance with, never run
 PLACEHOLDER = {"kind": "dual_ascent", "step": {"kind": "constant"}, "agreement_step": {"kind": "constant"}}
 
@@ -35,13 +36,15 @@ class Watch:
         coordination  (UB - LB) / (UB - LB0)
         lagrangian    (D* - LB) / |D*|, D* the optimum with convex blocks, from the one model
 
-    Where the gap has not fallen by a tenth in `patience` rounds the run has stalled and ends, too.
+    A run has stalled, and ends, too, where at FASTER times the pace of its last `patience` rounds its gap would not
+    come to the next of the tolerances by the last round.
     """
 
     measure: Measure
-    tolerance: float
+    tolerances: tuple[float, ...]
     lagrangian: float | None
     patience: int | None = None
+    max_rounds: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
     lower: float = -np.inf
     upper: float = np.inf
@@ -63,20 +66,25 @@ class Watch:
                 "gap": gap if np.isfinite(gap) else None,
             }
         )
-        if gap > self.tolerance:
+        tolerance = min(self.tolerances)
+        if gap > tolerance:
             return self._stalled()
         linearised = c.bound_of == "linearised"
         status = RunStatus.CERTIFIED_LINEARISED if linearised else RunStatus.CERTIFIED
-        return Stop(f"{self.measure} {gap:.2e} <= {self.tolerance:g}", status)
+        return Stop(f"{self.measure} {gap:.2e} <= {tolerance:g}", status)
 
     def _stalled(self) -> Stop | None:
-        """The gap of the newest row against that of `patience` rows before; a gap that is not known has not fallen."""
+        """The gap falls on by (now / before) ^ (FASTER * rounds left / patience); an unknown one has not fallen."""
         if self.patience is None or len(self.rows) <= self.patience:
             return None
         before, now = (np.inf if g is None else g for g in (self.rows[i]["gap"] for i in (-1 - self.patience, -1)))
-        if now <= 0.9 * before and np.isfinite(now):
-            return None
-        reason = f"stalled: the gap has not fallen by a tenth in {self.patience} rounds"
+        if np.isfinite(now):
+            pace = min(now / before, 1.0) if before > 0 else 1.0
+            left = FASTER * (self.max_rounds - 1 - self.rows[-1]["round"]) / self.patience
+            wanted = max((t for t in self.tolerances if t < now), default=0.0)
+            if now * pace**left <= wanted:
+                return None
+        reason = f"stalled: even {FASTER} times as fast as in its last {self.patience} rounds it reaches nothing more"
         return Stop(reason, RunStatus.ITERATION_LIMIT)
 
     def _gap(self, neutral: float | None) -> float:
@@ -115,7 +123,7 @@ def measure(job: Run, settings: Settings, folder: Path, reference: dict[str, Any
     began = time.perf_counter()
     known = Reference(**reference) if "optimum" in reference else None
     lagrangian = known.lagrangian if known else None
-    watch = Watch(job.instance.measure, min(settings.tolerances), lagrangian, settings.stalled_rounds)
+    watch = Watch(job.instance.measure, settings.tolerances, lagrangian, settings.stalled_rounds, settings.max_rounds)
     outcome: dict[str, Any] = {"blocks": None, "prices": None, "rows": []}
     try:
         outcome |= _run(job, settings, folder, watch)

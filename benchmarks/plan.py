@@ -41,7 +41,7 @@ SECTIONS = ("benchmark", "rule", "instance", "only", "start_values", "quick")
 class Settings:
     """Limits of every run, and the gaps that are counted to.
 
-    stalled_rounds  a run ends where its gap has not fallen by a tenth in so many rounds; None = never
+    stalled_rounds  a run ends where three times its pace of so many rounds leads to no further tolerance; None = never
     """
 
     title: str

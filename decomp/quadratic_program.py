@@ -10,7 +10,8 @@ import piqp
 from scipy import sparse
 
 from decomp.errors import TatonnementError
-from decomp.messages import FloatArray
+from decomp.highs.scaling import factors
+from decomp.messages import BoolArray, FloatArray
 
 SETTINGS = {
     "eps_abs": 1e-10,
@@ -23,8 +24,15 @@ DENSE_ITERATIONS = 40
 # Columns from which a program whose A A' (of the equations: a master's many columns over few rows) is smaller than A is
 # tried with the equations condensed: five times faster.
 LARGE = 1000
-# Factors on the objective and iterations: what stalls in one unit of cost is often solved in another.
-ATTEMPTS = ((1.0, 100), (64.0, 100), (4096.0, 100), (2.0**-20, 100), (1.0, 500))
+# Factor on the objective, iterations, whether in units of its own: what stalls in one unit is often solved in another.
+ATTEMPTS = (
+    (1.0, 100, False),
+    (1.0, 100, True),
+    (64.0, 100, False),
+    (4096.0, 100, False),
+    (2.0**-20, 100, False),
+    (1.0, 500, False),
+)
 GOOD_ENOUGH = 1e-7  # relative residuals at which an answer that missed the tolerances is still taken
 
 
@@ -57,43 +65,16 @@ def solve(
     """
     equal = lo == hi
     held = ~equal & (np.isfinite(lo) | np.isfinite(hi))
-    numbers = P.data if sparse.issparse(P) else P
-    size = max(float(np.max(np.abs(q), initial=0.0)), float(np.max(np.abs(numbers), initial=0.0))) or 1.0
-    # the solver's tolerances are absolute: no objective may be tiny
-    own = unit = max(1.0, 2.0 ** float(-np.round(np.log2(size))))
-    small = len(q) <= DENSE and not sparse.issparse(P) and not sparse.issparse(A)
-    solver, status = None, None
-    if small:
-        solver = _with_settings(piqp.DenseSolver(), DENSE_ITERATIONS)
+    found = None
+    if len(q) <= DENSE and not sparse.issparse(P) and not sparse.issparse(A):
+        unit, solver = _unit(P, q), _with_settings(piqp.DenseSolver(), DENSE_ITERATIONS)
         solver.setup(unit * P, unit * q, A[equal], lo[equal], A[held], lo[held], hi[held], lb, ub)
-        status = solver.solve()
-    if status != piqp.PIQP_SOLVED:
+        if solver.solve() == piqp.PIQP_SOLVED:
+            found = _found(solver, unit, equal, held)
+    if found is None:
         P, A = sparse.csc_matrix(P), sparse.csr_matrix(A)
-        equations, limits = A[equal].tocsc(), A[held].tocsc()
-        condensed = len(q) > LARGE and (equations @ equations.T).nnz < equations.nnz
-        nearest = np.inf
-        for factor, iterations in ATTEMPTS:
-            trial = _with_settings(piqp.SparseSolver(), iterations)
-            if condensed:
-                trial.settings.kkt_solver = piqp.KKTSolver.sparse_ldlt_eq_cond
-                trial.settings.iterative_refinement_always_enabled = True
-                condensed = False  # what that stalls on the whole may solve
-            trial.setup(factor * own * P, factor * own * q, equations, lo[equal], limits, lo[held], hi[held], lb, ub)
-            status, info = trial.solve(), trial.result.info
-            solved = status == piqp.PIQP_SOLVED  # even what it calls infeasible may be solved in another unit
-            missing = 0.0 if solved else max(info.primal_res_rel, info.dual_res_rel, info.duality_gap_rel)
-            if missing < nearest:
-                nearest, solver, unit = missing, trial, factor * own
-            if solved:
-                break
-        if not nearest < GOOD_ENOUGH:
-            raise NoSolution(f"a quadratic program of {len(q)} columns and {len(lo)} rows has no solution: {status}")
-    assert solver is not None
-    result = solver.result
-    v = np.clip(np.asarray(result.x), lb, ub)
-    rows = np.zeros(len(lo))
-    rows[equal] = np.asarray(result.y) / unit
-    rows[held] = (np.asarray(result.z_u) - np.asarray(result.z_l)) / unit
+        found = _sparsely(P, q, A, lo, hi, lb, ub, equal, held)
+    v, rows = np.clip(found[0], lb, ub), found[1]
     rows = np.where(((rows > 0) & ~np.isfinite(hi)) | ((rows < 0) & ~np.isfinite(lo)), 0.0, rows)
     curve = P @ v
     gradient = curve + q + A.T @ rows
@@ -102,6 +83,66 @@ def solve(
     tangent = float(np.sum(gradient * np.where(np.isfinite(ends), ends, v)))
     sides = np.where(rows > 0, np.where(np.isfinite(hi), hi, 0.0), np.where(np.isfinite(lo), lo, 0.0))
     return Solution(v, rows, float(-0.5 * v @ curve + tangent - rows @ sides))
+
+
+def _sparsely(
+    P: sparse.csc_matrix,
+    q: FloatArray,
+    A: sparse.csr_matrix,
+    lo: FloatArray,
+    hi: FloatArray,
+    lb: FloatArray,
+    ub: FloatArray,
+    equal: BoolArray,
+    held: BoolArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Minimiser and row multipliers of the first attempt that succeeds, else of the nearest. Raises NoSolution."""
+    nearest, best, status = np.inf, None, None
+    equations = A[equal]
+    condensed = len(q) > LARGE and (equations @ equations.T).nnz < equations.nnz
+    for factor, iterations, rescaled in ATTEMPTS:
+        solver = _with_settings(piqp.SparseSolver(), iterations)
+        if condensed:
+            solver.settings.kkt_solver = piqp.KKTSolver.sparse_ldlt_eq_cond
+            solver.settings.iterative_refinement_always_enabled = True
+            condensed = False  # what that stalls on the whole may solve
+        row, column = np.ones(len(lo)), np.ones(len(q))
+        if rescaled:
+            row, column = factors(A, np.zeros(len(q), bool))
+        R, D = sparse.diags(row), sparse.diags(column)
+        P_own, q_own, A_own = sparse.csc_matrix(D @ P @ D), column * q, sparse.csr_matrix(R @ A @ D)
+        unit = factor * _unit(P_own, q_own)
+        equations, limits = A_own[equal].tocsc(), A_own[held].tocsc()
+        lo_own, hi_own = row * lo, row * hi
+        solver.setup(
+            unit * P_own, unit * q_own, equations, lo_own[equal], limits, lo_own[held], hi_own[held],
+            lb / column, ub / column,
+        )  # fmt: skip
+        status, info = solver.solve(), solver.result.info
+        solved = status == piqp.PIQP_SOLVED  # even what it calls infeasible may be solved in another unit
+        missing = 0.0 if solved else max(info.primal_res_rel, info.dual_res_rel, info.duality_gap_rel)
+        if missing < nearest:
+            v, rows = _found(solver, unit, equal, held)
+            nearest, best = missing, (column * v, row * rows)
+        if solved:
+            break
+    if best is None or not nearest < GOOD_ENOUGH:
+        raise NoSolution(f"a quadratic program of {len(q)} columns and {len(lo)} rows has no solution: {status}")
+    return best
+
+
+def _unit(P: sparse.csc_matrix | FloatArray, q: FloatArray) -> float:
+    """Factor on the objective: the solver's tolerances are absolute, no objective may be tiny."""
+    numbers = P.data if sparse.issparse(P) else P
+    size = max(float(np.max(np.abs(q), initial=0.0)), float(np.max(np.abs(numbers), initial=0.0))) or 1.0
+    return max(1.0, 2.0 ** float(-np.round(np.log2(size))))
+
+
+def _found(solver: Any, unit: float, equal: BoolArray, held: BoolArray) -> tuple[FloatArray, FloatArray]:
+    result, rows = solver.result, np.zeros(len(equal))
+    rows[equal] = np.asarray(result.y) / unit
+    rows[held] = (np.asarray(result.z_u) - np.asarray(result.z_l)) / unit
+    return np.array(result.x), rows
 
 
 def _with_settings(solver: Any, iterations: int) -> Any:

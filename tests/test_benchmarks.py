@@ -413,7 +413,7 @@ class Seen:
 
 
 def test_the_best_bounds_of_all_rounds_count():
-    watch = Watch("gap", 1e-3, None)
+    watch = Watch("gap", (1e-3,), None)
     for seen in (Seen(0, 90.0, 200.0), Seen(1, 80.0, 100.0), Seen(2, None, None)):
         assert watch(seen) is None
     assert [r["gap"] for r in watch.rows] == pytest.approx([0.55, 0.1, 0.1])
@@ -421,28 +421,29 @@ def test_the_best_bounds_of_all_rounds_count():
 
 
 def test_bounds_of_a_linearised_problem_do_not_outlive_their_point():
-    watch = Watch("coordination", 1e-3, None)
+    watch = Watch("coordination", (1e-3,), None)
     for seen in (Seen(0, 99.0, 100.0, 90.0, "linearised"), Seen(1, 95.0, 101.0, 91.0, "linearised")):
         watch(seen)
     assert [r["gap"] for r in watch.rows] == pytest.approx([0.1, 0.6])
 
 
-def test_a_run_whose_gap_no_longer_falls_ends_as_not_reached():
-    watch = Watch("gap", 1e-3, None, patience=3)
+def test_a_run_whose_gap_falls_too_slowly_ends_as_not_reached():
+    watch = Watch("gap", (1e-2, 1e-3), None, patience=3, max_rounds=12)
     ended = {}
     for k, upper in enumerate([40.0, 30.0, 20.0, 16.0, 15.9, 15.9, 15.8, 12.0]):
         ended[k] = watch(Seen(k, 10.0, upper))
-    assert [k for k, stop in ended.items() if stop] == [6]
+    # gaps .75 .67 .5 .375 .371 ...: in round 5, .371 (.371 / .5) ** (3 * 6 / 3) = .062 > 1e-2; round 7 jumps
+    assert [k for k, stop in ended.items() if stop] == [5, 6]
     assert ended[6].status == RunStatus.ITERATION_LIMIT
-    assert "not fallen by a tenth in 3 rounds" in ended[6].reason
+    assert "as in its last 3 rounds" in ended[6].reason
 
 
 def test_the_lagrangian_gap_asks_for_the_bound_alone():
-    watch = Watch("lagrangian", 1e-3, 50.0)
+    watch = Watch("lagrangian", (1e-3,), 50.0)
     assert watch(Seen(0, 45.0, None)) is None
     assert watch.rows[0]["gap"] == pytest.approx(0.1)
     assert watch(Seen(1, 49.99, None)).status is RunStatus.CERTIFIED
-    assert Watch("lagrangian", 1e-3, None)._gap(None) == np.inf
+    assert Watch("lagrangian", (1e-3,), None)._gap(None) == np.inf
 
 
 def table(counts):

@@ -9,9 +9,10 @@ import pytest
 from closed_form import unit
 from scipy import sparse
 
+from benchmarks.band import VoltageBand
 from benchmarks.compiled import Compiled
 from benchmarks.ladder import Ladder, Rows, linear_program
-from benchmarks.synthetic import Synthetic
+from benchmarks.synthetic import PRICE, SHED, Synthetic
 from decomp.certificate import CertificateSettings
 from decomp.coordinators import Exchange
 from decomp.engine import Limits, run
@@ -80,6 +81,43 @@ def test_two_halves_are_as_good_as_the_whole(rule, kind):
     assert halves.status == RunStatus.CERTIFIED
     assert abs(len(halves.rows) - len(whole.rows)) <= 2
     assert halves.objective == pytest.approx(whole.objective, rel=2e-3)
+
+
+def in_other_units(problem, cost, quantity):
+    """The same market with every money figure `cost` times as large and every offer `quantity` times."""
+
+    def block(key):
+        unit, scenario = int(key.unit[1:]), int(key.scenario)
+        p = problem._block(unit, scenario).program()
+        other = replace(
+            p, cost=cost * p.cost, constant=cost * p.constant, quad=None if p.quad is None else cost * p.quad,
+            coupling=quantity * p.coupling, coupling_0=quantity * p.coupling_0,
+        )  # fmt: skip
+        return Compiled(other, np.ones(len(p.coupling_0)))
+
+    g, n = problem.coordinator, problem.n
+    box = (quantity * g.box[0][:n], quantity * g.box[1][:n])
+    price = cost / quantity
+    market = VoltageBand(g.X / quantity, g.V0, g.v_min, g.v_max, SHED * price, box, scale=PRICE * price)
+    return block, market
+
+
+@pytest.mark.parametrize(("rule", "kind"), [(ADMM(), "qp"), (ADMM(), "lp"), (Bundle(), "lp"), (Bundle(), "stochastic")])
+@pytest.mark.parametrize(("cost", "quantity"), [(1024.0, 1.0), (1.0, 1024.0)])
+def test_units_do_not_matter_to_blocks_that_a_solver_answers(rule, kind, cost, quantity):
+    problem = market(kind, blocks=4)
+
+    def outcome(cost, quantity):
+        block, network = in_other_units(problem, cost, quantity)
+        return run(
+            block, network, rule, coupling=problem.couplings, stop=[Gap(1e-3, 0.0, "total")], limits=Limits(60),
+            certificate=CertificateSettings(every=1),
+        )  # fmt: skip
+
+    one, other = outcome(1.0, 1.0), outcome(cost, quantity)
+    assert one.status == other.status == RunStatus.CERTIFIED
+    assert abs(len(one.rows) - len(other.rows)) <= 1
+    assert other.objective / cost == pytest.approx(one.objective, rel=1e-3)
 
 
 def knapsacks(rel_gap):

@@ -7,6 +7,8 @@ import numpy as np
 from decomp.layout import Layout
 from decomp.messages import FloatArray
 
+MOVED = 1e-8
+
 
 def realisable(layout: Layout, ybar: FloatArray, mismatch: FloatArray, slope: FloatArray) -> FloatArray:
     """ybar_u + R_b slope_u / sum of the slopes at b; (M,). In equal shares where nobody at the node has moved.
@@ -22,6 +24,10 @@ def realisable(layout: Layout, ybar: FloatArray, mismatch: FloatArray, slope: Fl
 
 
 def slopes(layout: Layout, dy: FloatArray, dprice: FloatArray) -> FloatArray:
-    """max(dybar / dlambda, 0) of each unit entry between two rounds; (N,), (N,) -> (M,). 0 for what did not move."""
+    """max(dybar / dlambda, 0) of each unit entry between two rounds; (N,), (N,) -> (M,). 0 for what did not move.
+
+    Moves below MOVED of the largest are rounding: a share of what is missing must not hang on them.
+    """
+    dy, dprice = (np.where(np.abs(d) > MOVED * np.max(np.abs(d), initial=0.0), d, 0.0) for d in (dy, dprice))
     dy, dprice = layout.mean(dy), layout.mean(dprice)
     return np.where(dy * dprice > 0, dy, 0.0) / np.where(dy * dprice > 0, dprice, 1.0)
