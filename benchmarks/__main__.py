@@ -68,16 +68,23 @@ def _work(
     s, instance_of = plan.settings, {key: _instance_key(plan, run.instance, folder) for key, run in runs.items()}
     for some in _batched(references.items(), TOGETHER):
         wanted: Jobs = [(key, (i, s, folder)) for key, i in some if store.get(key) is None]
+        _wait(ranks)  # all have seen what is missing before one adds to it
         _do(store, find_reference, _dealt(wanted, ranks), jobs, s.reference_time_limit_s * 2 + 60, ranks, "reference")
-        ranks.gather_objects(None)
-        ranks.agree(None)  # the references of all ranks are there
+        _wait(ranks)  # the references of all ranks are there
         todo: Jobs = []
         for key, run in runs.items():
             own = instance_of[key]
             if own in dict(some) and store.get(key) is None:
                 todo.append((key, (run, s, folder, store.get(own) or {})))
+        _wait(ranks)
         _do(store, measure, _dealt(todo, ranks), jobs, s.time_limit_s * 2 + 60, ranks, "run")
-        ranks.gather_objects(None)
+        _wait(ranks)
+
+
+def _wait(ranks: Ranks) -> None:
+    """Until every rank has come here."""
+    ranks.gather_objects(None)
+    ranks.agree(None)
 
 
 def _batched(things: Iterable[tuple[str, Instance]], n: int) -> Iterable[tuple[tuple[str, Instance], ...]]:
