@@ -14,26 +14,30 @@ from decomp.pyomo_block import PyomoSubproblem
 from problems.risk import Risk, add_risk, with_value_at_risk
 
 SCENARIOS = ("dull", "fair", "fine")
+MORE = (*SCENARIOS, "hot", "wet")
 PROB = {"one": (0.2, 0.5, 0.3), "two": (0.6, 0.1, 0.3)}
 NEED, SHED_COST = np.array([5.0, 3.5]), 9.0
 COST = {  # by unit and scenario: of the machine and of the store's losses
-    "one": {"dull": (4.0, 0.5), "fair": (2.0, 0.4), "fine": (1.0, 0.3)},
-    "two": {"dull": (3.0, 1.5), "fair": (3.5, 1.0), "fine": (5.0, 0.2)},
+    "one": {"dull": (4.0, 0.5), "fair": (2.0, 0.4), "fine": (1.0, 0.3), "hot": (1.5, 0.1), "wet": (6.0, 0.6)},
+    "two": {"dull": (3.0, 1.5), "fair": (3.5, 1.0), "fine": (5.0, 0.2), "hot": (2.5, 0.4), "wet": (4.5, 0.8)},
 }
-SUN = {"dull": (0.2, 0.0), "fair": (0.8, 0.5), "fine": (1.6, 1.2)}
+SUN = {"dull": (0.2, 0.0), "fair": (0.8, 0.5), "fine": (1.6, 1.2), "hot": (1.2, 1.6), "wet": (0.1, 0.3)}
 LEAST, GREATEST = -100.0, 100.0
 
 
 class Producer(PyomoSubproblem):
-    """y_t = sun used + machine + moved, 0 <= machine <= 3, moved from one step to the other at a cost."""
+    """y_t = sun used + machine + moved, 0 <= machine <= 3, moved from one step to the other at a cost.
+
+    Scenarios "fair" and "fair 2" are the same.
+    """
 
     def __init__(self, key: Key, risk: Risk):
-        self.key, self.risk = key, risk
+        self.unit, self.risk, self.weather = key.unit, risk, key.scenario.split()[0]
         super().__init__()
 
     def build(self) -> pyo.ConcreteModel:
-        m, (machine, losses) = pyo.ConcreteModel(), COST[self.key.unit][self.key.scenario]
-        m.sun = pyo.Var([0, 1], bounds=lambda _, t: (0.0, SUN[self.key.scenario][t]))
+        m, (machine, losses) = pyo.ConcreteModel(), COST[self.unit][self.weather]
+        m.sun = pyo.Var([0, 1], bounds=lambda _, t: (0.0, SUN[self.weather][t]))
         m.machine = pyo.Var([0, 1], bounds=(0.0, 3.0))
         m.moved = pyo.Var([0, 1], bounds=(0.0, 1.0))
         m.cost = pyo.Expression(expr=sum(machine * (1 + 0.3 * t) * m.machine[t] + losses * m.moved[t] for t in (0, 1)))
@@ -55,12 +59,12 @@ def network() -> Quadratic:
     return found
 
 
-def couplings(risk: Risk, prob=PROB) -> list[Coupling]:
+def couplings(risk: Risk, prob=PROB, names=SCENARIOS) -> list[Coupling]:
     return [
         with_value_at_risk(
             Coupling(
                 unit, ("now", "later"), np.ones(2), np.array([0, 1]),
-                {Key(unit, s): p for s, p in zip(SCENARIOS, prob[unit], strict=True)},
+                {Key(unit, s): p for s, p in zip(names, prob[unit], strict=True)},
             ),
             risk,
         )
@@ -68,9 +72,9 @@ def couplings(risk: Risk, prob=PROB) -> list[Coupling]:
     ]  # fmt: skip
 
 
-def optimum(risk: Risk, prob=PROB) -> float:
+def optimum(risk: Risk, prob=PROB, names=SCENARIOS) -> float:
     """Of the one model of all blocks and the network."""
-    blocks = couplings(risk, prob)
+    blocks = couplings(risk, prob, names)
     programs = {key: compile_model(Producer(key, risk).build()) for c in blocks for key in c.prob}
     return Monolith.of(blocks, programs, network()).solved(60.0).optimum
 
