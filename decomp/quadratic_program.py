@@ -1,16 +1,21 @@
-"""One convex quadratic program, solved by PIQP from scratch: its answer depends on nothing but its data."""
+"""One convex quadratic program, solved from scratch: its answer depends on nothing but its data.
+
+PIQP solves it; a linear one whose costs lie too far apart for an interior point is left to the simplex method.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+import highspy
 import numpy as np
 import piqp
 from scipy import sparse
 
 from decomp.errors import TatonnementError
-from decomp.highs.scaling import factors
+from decomp.highs.linear import new_solver, pass_rows
+from decomp.highs.scaling import Rows, factors
 from decomp.messages import BoolArray, FloatArray
 
 SETTINGS = {
@@ -127,8 +132,24 @@ def _sparsely(
         if solved:
             break
     if best is None or not nearest < GOOD_ENOUGH:
+        vertex = None if P.count_nonzero() else _simplex(q, A, lo, hi, lb, ub)
+        if vertex is not None:
+            return vertex
         raise NoSolution(f"a quadratic program of {len(q)} columns and {len(lo)} rows has no solution: {status}")
     return best
+
+
+def _simplex(
+    q: FloatArray, A: sparse.csr_matrix, lo: FloatArray, hi: FloatArray, lb: FloatArray, ub: FloatArray
+) -> tuple[FloatArray, FloatArray] | None:
+    """Minimiser and row multipliers of the linear program, by a method that forgives costs of any size."""
+    solver = new_solver({"presolve": "choose", "simplex_scale_strategy": 2})
+    pass_rows(solver, Rows(A, lo, hi), q, lb, ub)
+    solver.run()
+    if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+        return None
+    found = solver.getSolution()
+    return np.array(found.col_value), -np.array(found.row_dual)
 
 
 def _unit(P: sparse.csc_matrix | FloatArray, q: FloatArray) -> float:

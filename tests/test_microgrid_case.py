@@ -211,3 +211,11 @@ def test_curves_and_contract_are_checked_though_prices_are_missing():
         ("bidding.curves[0]", "unit"),
         ("bidding.curves[0]", "hour"),
     }
+
+
+def test_converters_in_the_dark_do_not_count_for_the_reactive_contract():
+    told = mistakes(CASE, "market.reactive_required_mvar=2.0")  # 3 Mvar at noon, 1.5 of the turbines at night
+    assert set(told) == {("market", "reactive_required_mvar")}
+    assert "above the 1.5 Mvar" in told["market", "reactive_required_mvar"]
+    assert "PV and WT being without power and switched off" in told["market", "reactive_required_mvar"]
+    load(CASE, ["market.reactive_required_mvar=1.4"])

@@ -204,6 +204,18 @@ def test_reactive_power_beyond_the_contract_is_a_bid_where_it_is_paid():
     assert bids_table(problem, whole.details).query("unit == 'MG'")["reactive_mvar"].min() > 0.4
 
 
+def test_a_contract_that_turbines_meet_at_part_load_is_no_mistake():
+    """At full power the armature leaves MT1 .66 Mvar."""
+    t = given(2, reactive_required_mvar=0.9)
+    t["mt"] = {"MT1": {**t["mt"]["MT1"], "voltage": {"slope_pu_per_mvar": 0.05}}}
+    del t["solar"], t["wind"], t["storage"]
+    problem = microgrid(t, 1)
+    assert problem.settings.mt["MT1"].q_n_mvar < 0.7
+    series = by_scenario(problem, solve_extensive(problem).details)["s000"]
+    assert series["MT1/reactive_mvar"].min() > 0.9 - 1e-6
+    assert series["MT1/power_mw"].max() < 0.8
+
+
 def test_profit_adds_up_to_the_objective():
     problem, whole = one_model()
     table = profit_table(problem, whole.details)
