@@ -11,6 +11,7 @@ from scipy.linalg import block_diag
 
 from decomp.errors import AskedToStop
 from decomp.messages import BoolArray, Check, FloatArray, IntArray, Key, QuadraticModel, Query, Request
+from decomp.row_work import Found, Steps, Work
 
 Reports = Mapping[Key, FloatArray]
 Warm = Any  # a plain value (None, arrays in a dict); whatever `answer` returned last for this part
@@ -56,6 +57,15 @@ class Coordinator(ABC):
     @abstractmethod
     def evaluate(self, part: int, Z: FloatArray, reports: Reports) -> Request:
         """g at the given Z (rows of `part`): the least cost of whatever else g decides. cost = inf if impossible."""
+
+    def steps(self, what: str, part: int, question: tuple[Any, ...], reports: Reports) -> Steps[Any]:
+        """`answer`, `evaluate` or `check` of a part. Override where it asks for work in rows, which ranks can share."""
+        return ask(self, what, part, question, reports)
+        yield  # none here
+
+    def do(self, work: Work) -> Found:
+        """Do a stretch of the work that `steps` asks for. Pure: any rank may."""
+        raise NotImplementedError
 
     def check(self, part: int, Z: FloatArray, reports: Reports) -> Check:
         """Are g's limits met at Z? Override when there is a cheaper way than `evaluate` (a load flow)."""

@@ -21,13 +21,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from decomp.coordinator import Coordinator, Reports
 from decomp.errors import CoordinatorError, InputError
 from decomp.messages import BoolArray, Check, FloatArray, IntArray, Key, Query, Request
+from decomp.row_work import Found, Steps, Work, finished
 from problems.dso_hour import DsoHour
 from problems.dso_inputs import scenarios_of, wrong_arrays, wrong_units
 from problems.dso_reports import Reader, kept_secure
@@ -35,6 +36,7 @@ from problems.dso_settings import DsoSettings
 from problems.network.feeder import Network
 from problems.network.hour import NoFlowError, exceedance
 from problems.network.power_flow import solve
+from problems.network.rows import do
 
 log = logging.getLogger(__name__)
 Warm = Mapping[str, np.ndarray] | None
@@ -207,11 +209,26 @@ class DSO(Coordinator):
             )
         return self._chosen[1]
 
+    def steps(self, what: str, part: int, question: tuple[Any, ...], reports: Reports) -> Steps[Any]:
+        """The answer of a part; power flows and their derivatives are work in rows, a scenario each."""
+        if what == "answer":
+            query, warm = question
+            return self._answer(part, query, warm, reports)
+        (Z,) = question
+        return self._evaluate(part, Z, reports) if what == "evaluate" else self._check(part, Z, reports)
+
+    def do(self, work: Work) -> Found:
+        return do(self.network, work)
+
     def check(self, part: int, Z: FloatArray, reports: Reports) -> Check:
         """A load flow at Z; no shedding."""
+        return finished(self._check(part, Z, reports), self.do)
+
+    def _check(self, part: int, Z: FloatArray, reports: Reports) -> Steps[Check]:
         with self._named(part):
             hour = self._hour(part, reports)
-            v_pu = hour.flow(Z).v_pu
+            flow = yield from hour.flow(Z)
+        v_pu = flow.v_pu
         inside = np.minimum(v_pu - self.network.v_min_pu, self.network.v_max_pu - v_pu)
         inside[:, self.network.slack] = np.inf  # its voltage is given
         inside[~hour.secure] = np.inf
@@ -226,33 +243,41 @@ class DSO(Coordinator):
         `warm` is None until the hour has a need, and never again (hours join, none leaves); then {"active"}, and with
         "held" also the requirement (B,) and its multipliers mu (S, n).
         """
+        return finished(self._answer(part, query, warm, reports), self.do)
+
+    def _answer(self, part: int, query: Query, warm: Warm, reports: Reports) -> Steps[tuple[Request, Warm]]:
         with self._named(part):
             hour = self._hour(part, reports)
-            flow = hour.flow(query.center)
+            flow = yield from hour.flow(query.center)
             violated = bool(hour.exceedance(flow.v_pu).max() > self.settings.voltage_tolerance_pu)
             if not violated and warm is None:
                 request = hour.affine(query.center, flow)
             elif self.settings.requirement == "held":
-                warm = self._held(part, hour, query.center, violated, warm)
-                request = hour.at(warm["requirement"], warm["mu"])
+                warm = yield from self._held(part, hour, query.center, violated, warm)
+                request = yield from hour.at(warm["requirement"], warm["mu"])
             else:
                 warm = {"active": np.array(True)}
-                request, settled = self._tightened(hour).resolved(query)
+                request, settled = yield from self._tightened(hour).resolved(query, flow)
                 self._warn_unsettled(part, settled)
                 if self.settings.margin_pu > 0:  # its cost is that of the limits themselves
-                    request = hour.at(request.Z, request.info["mu"])
+                    request = yield from hour.at(request.Z, request.info["mu"])
             if query.want_bound or query.want_model:
-                request = hour.with_model(query, request)
+                request = yield from hour.with_model(query, request, flow)
                 if not (self.settings.freeze_p or self.settings.trades_p):
                     request = replace(request, bound=None)
         return request, warm
 
     def evaluate(self, part: int, Z: FloatArray, reports: Reports) -> Request:
         """g at Z: the least shedding, and the least slack where shedding is not enough."""
-        with self._named(part):
-            return self._hour(part, reports).at(Z)
+        return finished(self._evaluate(part, Z, reports), self.do)
 
-    def _held(self, t: int, hour: DsoHour, offers: FloatArray, violated: bool, warm: Warm) -> Mapping[str, np.ndarray]:
+    def _evaluate(self, part: int, Z: FloatArray, reports: Reports) -> Steps[Request]:
+        with self._named(part):
+            return (yield from self._hour(part, reports).at(Z))
+
+    def _held(
+        self, t: int, hour: DsoHour, offers: FloatArray, violated: bool, warm: Warm
+    ) -> Steps[Mapping[str, np.ndarray]]:
         """The requirement to keep: evaluated where there is none yet, and again where it is met but not enough."""
         if warm is not None:
             before = warm["requirement"]
@@ -261,7 +286,7 @@ class DSO(Coordinator):
             short = missing > 1e-3 * np.abs(before) + 1e-6 * np.maximum(hour.hi, -hour.lo)
             if not violated or short.any():
                 return warm
-        Z, mu, settled = self._tightened(hour).equal_signals(None if warm is None else warm["requirement"])
+        Z, mu, settled = yield from self._tightened(hour).equal_signals(None if warm is None else warm["requirement"])
         self._warn_unsettled(t, settled)
         return {"active": np.array(True), "requirement": Z, "mu": mu}
 

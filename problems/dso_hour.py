@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from decomp.messages import BoolArray, FloatArray, IntArray, Query, Request
+from decomp.row_work import Steps
 from problems.network import hour, opf
 from problems.network.feeder import Network
 from problems.network.hour import Controls, HourProblem
 from problems.network.linear_model import LinearModel
 from problems.network.opf import HourSolution
-from problems.network.power_flow import Flow, solve
+from problems.network.power_flow import Flow
+from problems.network.rows import flow_steps
 
 NEAREST = 1e-7  # weight, relative to the price, of staying near the offers where prices alone decide
 
@@ -47,12 +49,12 @@ class DsoHour:
     slack_cost: float
     tolerance_pu: float
 
-    def flow(self, Z: FloatArray) -> Flow:
+    def flow(self, Z: FloatArray) -> Steps[Flow]:
         """Load flow of every scenario at Z. Raises NoFlowError."""
         p, q = self.p_kw.copy(), self.q_kvar.copy()
         for injected, kind in ((p, self.active), (q, ~self.active)):
             injected[:, self.pcc_bus[kind]] += Z[kind]
-        flow = solve(self.network, p / self.network.base_kva, q / self.network.base_kva)
+        flow = yield from flow_steps(self.network, p / self.network.base_kva, q / self.network.base_kva)
         for s in np.flatnonzero(~flow.converged):
             raise hour.NoFlowError(int(s), flow.reason[s])
         return flow
@@ -61,18 +63,18 @@ class DsoHour:
         """(S,) how far the worst voltage of each scenario is outside its limits; 0 where they do not count."""
         return np.where(self.secure, hour.exceedance(self.network, v_pu), 0.0)
 
-    def at(self, Z: FloatArray, mu: FloatArray | None = None) -> Request:
+    def at(self, Z: FloatArray, mu: FloatArray | None = None) -> Steps[Request]:
         """g at Z: least shedding, and slack where that is not enough.
 
         mu (S, n) per pu h replaces the multipliers that are reported: those of the choice of Z, which is not made here.
         """
-        flow = self.flow(Z)
+        flow = yield from self.flow(Z)
         if self.exceedance(flow.v_pu).max() <= hour.FEASIBLE_PU and mu is None:
             return self.affine(Z, flow)
-        request, _ = self._answered(self._fixed(Z), Z)
+        request, _ = yield from self._answered(self._fixed(Z), Z, flow)
         if mu is None:
             return request
-        pull = hour.pull_of(self.network, flow.v, mu)
+        pull = yield from hour.pull_steps(self.network, flow.v, mu)
         return replace(request, info={**request.info, "mu": mu, "nodal_price": self.neutral_price + pull.sum(axis=0)})
 
     def affine(self, Z: FloatArray, flow: Flow) -> Request:
@@ -89,16 +91,16 @@ class DsoHour:
         sold = Z[~self.active].sum()
         return Request(Z.copy(), float(-self.neutral_price * self.dt_h * sold), np.zeros(len(Z), bool), info=info)
 
-    def resolved(self, query: Query) -> tuple[Request, bool]:
-        """argmin g(Z) + <price, Z> + penalty term, and whether the steps came to rest."""
+    def resolved(self, query: Query, flow: Flow) -> Steps[tuple[Request, bool]]:
+        """argmin g(Z) + <price, Z> + penalty term, and whether the steps came to rest; flow: that of the center."""
         level = max(float(np.abs(query.price).max()), abs(self.neutral_price), self.reference_price)
         quad = self.dt_h * np.where(query.penalty > 0, query.penalty, NEAREST * level / self._reach())
         linear = self.dt_h * (query.price - self._neutral())
         at_pcc = Controls.everywhere(self.pcc_bus, 1.0, linear, quad, query.center, self.lo, self.hi, self.active)
-        request, solution = self._answered(at_pcc, query.center)
+        request, solution = yield from self._answered(at_pcc, query.center, flow)
         return request, solution.settled
 
-    def equal_signals(self, before: FloatArray | None) -> tuple[FloatArray, FloatArray, bool]:
+    def equal_signals(self, before: FloatArray | None) -> Steps[tuple[FloatArray, FloatArray, bool]]:
         """(Z, mu, settled) of min c^Q sum_b |Z_b| + shedding; no |Z_b| below what was asked `before`.
 
         Z = up - down, two controls a PCC, so that either direction costs the neutral price. Where the limits cannot be
@@ -113,23 +115,23 @@ class DsoHour:
             linear, quad = np.full(len(kept), price), NEAREST * price / self._reach()
             sides.append(Controls.everywhere(self.pcc_bus, effect, linear, quad, least, least, most))
         problem = self._problem(sides[0].joined(sides[1]))
-        solution = opf.solve_hour(problem, np.where(problem.controls.reserve, 0.0, problem.controls.lo))
+        solution = yield from opf.hour_steps(problem, np.where(problem.controls.reserve, 0.0, problem.controls.lo))
         if before is not None and not solution.feasible:
-            return self.equal_signals(None)
+            return (yield from self.equal_signals(None))
         up, down = solution.u[: len(kept)], solution.u[len(kept) : 2 * len(kept)]
         return up - down, self._all(solution.mu / self.dt_h), solution.settled
 
-    def with_model(self, query: Query, request: Request) -> Request:
+    def with_model(self, query: Query, request: Request, flow: Flow) -> Steps[Request]:
         """Add the bound of min g + <price, Z> and the model of g, both linearised at the offers and their shedding.
 
         At Z = offers the linearised g is the exact one: a cost there and a bound belong to one problem.
         """
         fixed = self._problem(self._fixed(query.center))
-        at = self._solve(fixed, query.center)
+        at = yield from self._solve(fixed, query.center, flow)
         size = len(self.pcc_bus)
         flat, linear = np.zeros(size), -self.dt_h * self._neutral()
         free = Controls.everywhere(self.pcc_bus, 1.0, linear, flat, query.center, self.lo, self.hi, self.active)
-        model = LinearModel.at(self._problem(free), at.u)
+        model = yield from LinearModel.around(self._problem(free), at.u, at.v)
         return replace(
             request,
             bound=model.bound(self.dt_h * query.price) if query.want_bound else None,
@@ -137,10 +139,10 @@ class DsoHour:
             model=model.quadratic(size) if query.want_model else None,
         )
 
-    def _answered(self, at_pcc: Controls, start: FloatArray) -> tuple[Request, HourSolution]:
+    def _answered(self, at_pcc: Controls, start: FloatArray, flow: Flow) -> Steps[tuple[Request, HourSolution]]:
         """Solve, and say what is sent back; its cost is g(Z), without price and penalty."""
         problem = self._problem(at_pcc)
-        solution = self._solve(problem, start)
+        solution = yield from self._solve(problem, start, flow)
         controls, Z = problem.controls, solution.u[: len(start)].copy()
         shed = np.zeros((len(problem.prob), len(self.network.buses)))
         sheds = np.flatnonzero(controls.reserve)
@@ -149,8 +151,11 @@ class DsoHour:
         cost += float(controls.linear[sheds] @ solution.u[sheds])
         cost += problem.slack_cost * float(problem.prob @ solution.slack)
         v_pu = np.abs(solution.v)
+        if not self.secure.all():
+            flow = yield from self.flow(Z)
+            v_pu = self._all(v_pu, flow.v_pu)
         info = {
-            "v_pu": v_pu if self.secure.all() else self._all(v_pu, self.flow(Z).v_pu),
+            "v_pu": v_pu,
             "mu": self._all(solution.mu / self.dt_h),
             "nodal_price": self.neutral_price + solution.pull.sum(axis=0) / self.dt_h,
             "shed_kvar": self._all(shed),
@@ -201,7 +206,7 @@ class DsoHour:
         slack_cost = self.dt_h * self.slack_cost
         return HourProblem(self.network, p_kw, q_kvar, prob, at_pcc.joined(shed), slack_cost)
 
-    def _solve(self, problem: HourProblem, Z: FloatArray) -> HourSolution:
+    def _solve(self, problem: HourProblem, Z: FloatArray, flow: Flow) -> Steps[HourSolution]:
         start = np.zeros(len(problem.controls.bus))
         start[: len(Z)] = Z
-        return opf.solve_hour(problem, start)
+        return opf.hour_steps(problem, start, known=flow.rows(self.secure))

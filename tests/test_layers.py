@@ -26,6 +26,7 @@ LAYERS = (
     {
         "subproblem",
         "coordinator",
+        "row_work",
         "coordinators",
         "steps",
         "highs",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from itertools import pairwise
+from functools import partial
 
 import numpy as np
 
 from decomp.errors import CoordinatorError
 from decomp.messages import BoolArray, FloatArray, IntArray
+from decomp.row_work import Steps, finished
 from problems.network.feeder import Network
-from problems.network.power_flow import Flow, solve
-from problems.network.sensitivity import Sensitivity, sensitivities
+from problems.network.power_flow import ComplexArray, Flow, magnitude
+from problems.network.rows import derivative_steps, do, flow_steps
 from problems.network.voltage_qp import Linear
 
 FEASIBLE_PU = 1e-9  # an exceedance below this counts as none
@@ -95,6 +96,11 @@ def exceedance(network: Network, v_pu: FloatArray) -> FloatArray:
 
 def flow_with(problem: HourProblem, u: FloatArray) -> Flow:
     """The exact flow of every scenario with the controls at u."""
+    return finished(flow_steps_with(problem, u), partial(do, problem.network))
+
+
+def flow_steps_with(problem: HourProblem, u: FloatArray) -> Steps[Flow]:
+    """`flow_with` as work in rows."""
     controls, base = problem.controls, problem.network.base_kva
     p, q = problem.p_kw.copy(), problem.q_kvar.copy()
     moved, everywhere = controls.effect * u, controls.scenario == ALL
@@ -103,33 +109,56 @@ def flow_with(problem: HourProblem, u: FloatArray) -> Flow:
             injected[:, controls.bus[c]] += moved[c]
         own = np.flatnonzero(~everywhere & kind)
         np.add.at(injected, (controls.scenario[own], controls.bus[own]), moved[own])
-    return solve(problem.network, p / base, q / base)
+    return flow_steps(problem.network, p / base, q / base)
 
 
-def pull_of(network: Network, v: np.ndarray, mu: FloatArray) -> FloatArray:
+def pull_steps(network: Network, v: ComplexArray, mu: FloatArray) -> Steps[FloatArray]:
     """(S, n) sum_k mu_sk d|V_k|/dq_i per kvar, at the voltages v (S, n)."""
-    return np.stack([e.pull(m) for e, m in zip(sensitivities(network, v), mu, strict=True)]) / network.base_kva
+    none = np.zeros(0, np.int64)
+    found = yield from derivative_steps(v, mu, none, none.astype(bool), 0)
+    return np.asarray(found.pulls[:, 1] / network.base_kva)
 
 
-def acting(controls: Controls, columns: IntArray, count: int) -> list[IntArray]:
-    """For each of `count` scenarios the places among `columns` of the controls that act in it, ascending."""
-    scenario = controls.scenario[columns]
-    everywhere, order = np.flatnonzero(scenario == ALL), np.argsort(scenario, kind="stable")
-    ends = np.searchsorted(scenario[order], np.arange(count + 1))
-    return [np.sort(np.concatenate([everywhere, order[a:b]])) for a, b in pairwise(ends)]
+@dataclass(frozen=True, eq=False)
+class Around:
+    """A point and how voltages answer near it.
+
+    linear  voltages as functions of the controls `columns`, x = u / scale
+    pulls   (S, 2, n) sum_k mu_sk d|V_k|/dp_i, then .../dq_i, per kW and kvar
+    bend    (F, F) sum_s sum_k mu_sk d^2|V_sk| among the controls of `columns` that are no reserve, per kvar^2
+    """
+
+    linear: Linear
+    pulls: FloatArray
+    bend: FloatArray
 
 
-def linearise(
-    problem: HourProblem, flow: Flow, columns: IntArray, scale: FloatArray
-) -> tuple[Linear, list[Sensitivity]]:
-    """Voltages around a flow, as functions of the controls `columns`, x = u / scale."""
+def around_steps(
+    problem: HourProblem, v: ComplexArray, columns: IntArray, scale: FloatArray, mu: FloatArray
+) -> Steps[Around]:
+    """Linearise at voltages v (S, n), with multipliers mu (S, n) for pulls and bend."""
     controls, base = problem.controls, problem.network.base_kva
-    place, exact = acting(controls, columns, len(flow.v)), sensitivities(problem.network, flow.v)
-    slopes = []
-    for at, derivative in zip(place, exact, strict=True):
-        chosen = columns[at]
-        slopes.append(
-            derivative.dv(controls.bus[chosen], controls.active[chosen])
-            * (controls.effect[chosen] * scale[chosen] / base)
-        )
-    return Linear(flow.v_pu, tuple(place), tuple(slopes)), exact
+    free = columns[~controls.reserve[columns]]
+    order = np.concatenate([free, columns[controls.reserve[columns]]])
+    # directions are few: a bus and a kind of power each, however many scenarios have a reserve there
+    number: dict[tuple[int, bool], int] = {}
+    direction = np.zeros(len(controls.bus), np.int64)
+    for c, bus, active in zip(
+        order.tolist(), controls.bus[order].tolist(), controls.active[order].tolist(), strict=True
+    ):
+        direction[c] = number.setdefault((bus, active), len(number))
+    buses, active_ = (np.array([key[i] for key in number], kind) for i, kind in ((0, np.int64), (1, bool)))
+    curved = int(direction[free].max(initial=-1)) + 1
+    found = yield from derivative_steps(v, mu, buses, active_, curved)
+    everywhere = controls.scenario[columns] == ALL
+    shared, own = np.flatnonzero(everywhere), np.flatnonzero(~everywhere)
+    own = own[np.argsort(controls.scenario[columns[own]], kind="stable")]
+    per_unit = controls.effect * scale / base
+    a, b = columns[shared], columns[own]
+    slopes = found.slopes[:, :, direction[a]] * per_unit[a]
+    own_slopes = found.slopes[controls.scenario[b], :, direction[b]] * per_unit[b, None]
+    linear = Linear(magnitude(v), shared, slopes, own, controls.scenario[b], own_slopes)
+    scenarios = np.arange(len(v))[:, None]
+    effect = controls.effect[free] * ((controls.scenario[free] == ALL) | (controls.scenario[free] == scenarios))
+    bend = found.bend[:, direction[free][:, None], direction[free]] * effect[:, :, None] * effect[:, None, :]
+    return Around(linear, found.pulls / base, bend.sum(axis=0) / base**2)

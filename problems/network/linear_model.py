@@ -6,13 +6,16 @@ s.t. v_min - t_s <= v_s + G_s (u - u0) <= v_max + t_s,  lo <= u <= hi,  t >= 0
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import numpy as np
 
 from decomp.messages import BoolArray, FloatArray, IntArray, QuadraticModel
-from problems.network.hour import ALL, HourProblem, flow_with, linearise
+from decomp.row_work import Steps, finished
+from problems.network.hour import ALL, HourProblem, around_steps, flow_steps_with
+from problems.network.power_flow import ComplexArray
+from problems.network.rows import do
 from problems.network.voltage_qp import V_UNIT, Hessian, Linear, solve_step
 
 ROUNDING = 1e-12  # pu, of these sums: on the side of keeping a row
@@ -29,9 +32,25 @@ class LinearModel:
     @classmethod
     def at(cls, problem: HourProblem, u0: FloatArray) -> LinearModel:
         """Linearise with the exact flow and sensitivities at u0."""
-        size = len(u0)
-        around, _ = linearise(problem, flow_with(problem, u0), np.arange(size), np.ones(size))
-        return cls(problem, u0, around)
+        return finished(cls.steps(problem, u0), partial(do, problem.network))
+
+    @classmethod
+    def steps(cls, problem: HourProblem, u0: FloatArray) -> Steps[LinearModel]:
+        """`at`, flows and derivatives as work in rows."""
+        flow = yield from flow_steps_with(problem, u0)
+        return (yield from cls.around(problem, u0, flow.v))
+
+    @classmethod
+    def around(cls, problem: HourProblem, u0: FloatArray, v: ComplexArray) -> Steps[LinearModel]:
+        """`steps` where the voltages v (S, n) at u0 are known."""
+        every, per_unit = np.arange(len(u0)), np.ones(len(u0))
+        near = yield from around_steps(problem, v, every, per_unit, np.zeros(v.shape))
+        return cls(problem, u0, near.linear)
+
+    @cached_property
+    def _at_zero(self) -> Linear:
+        """The same voltages, as functions of u itself."""
+        return replace(self.linear, v=self.linear.at(-self.u0))
 
     @cached_property
     def _needed(self) -> BoolArray:
@@ -39,16 +58,10 @@ class LinearModel:
 
         Elsewhere a reserve costs something and is no use, so it rests in an optimum, and no row is kept there.
         """
-        problem, controls = self.problem, self.problem.controls
-        rests = self._resting
-        lo, hi = np.where(rests, 0.0, controls.lo), np.where(rests, 0.0, controls.hi)
-        network, needed = problem.network, np.zeros(len(problem.prob), bool)
-        for s, (g, columns) in enumerate(zip(self.linear.slopes, self.linear.columns, strict=True)):
-            base = self.linear.v[s] - g @ self.u0[columns]
-            a, b = g * lo[columns], g * hi[columns]
-            low, high = base + np.minimum(a, b).sum(axis=1), base + np.maximum(a, b).sum(axis=1)
-            needed[s] = bool(np.any(low < network.v_min_pu + ROUNDING) or np.any(high > network.v_max_pu - ROUNDING))
-        return needed
+        controls, network, rests = self.problem.controls, self.problem.network, self._resting
+        low, high = self._at_zero.range(np.where(rests, 0.0, controls.lo), np.where(rests, 0.0, controls.hi))
+        near = (low < network.v_min_pu + ROUNDING) | (high > network.v_max_pu - ROUNDING)
+        return np.asarray(near.any(axis=1))
 
     @cached_property
     def _resting(self) -> BoolArray:
@@ -82,9 +95,7 @@ class LinearModel:
         network, at, kept = self.problem.network, np.flatnonzero(self._needed), self._kept
         limits = (network.v_min_pu, network.v_max_pu)
         scale = np.maximum(np.maximum(np.abs(controls.lo), np.abs(controls.hi)), 1e-9)
-        slopes = tuple(self.linear.slopes[s] * scale[self.linear.columns[s]] for s in at)
-        columns = tuple(np.searchsorted(kept, self.linear.columns[s]) for s in at)
-        around, d = Linear(self.linear.v[at], columns, slopes), scale[kept]
+        around, d = self._of_needed(scale), scale[kept]
         flat = Hessian(np.zeros_like(d), np.zeros(0, np.int64), np.zeros((0, 0)))
         mu, bounds = np.zeros_like(self.linear.v), []
         for weight in (np.minimum(full, 1e4 * stake / V_UNIT), full):
@@ -103,8 +114,7 @@ class LinearModel:
         network, v = self.problem.network, self.linear.v
         terms = np.maximum(mu, 0) * (network.v_min_pu - v) - np.maximum(-mu, 0) * (network.v_max_pu - v)
         reduced = c.copy()
-        for s, (g, columns) in enumerate(zip(self.linear.slopes, self.linear.columns, strict=True)):
-            reduced[columns] -= g.T @ mu[s]
+        reduced -= self.linear.pulled(mu, len(c))
         parts = np.concatenate([c * self.u0, terms.ravel(), np.minimum(reduced * lo, reduced * hi)])
         # rounding of this sum, on the safe side
         return float(parts.sum() - 1e-15 * len(parts) * np.abs(parts).sum())
@@ -115,23 +125,18 @@ class LinearModel:
         Rows that can never bind are left out, and with them the slack and the reserves of scenarios that have none.
         """
         problem, controls, kept = self.problem, self.problem.controls, self._kept
-        at = np.flatnonzero(self._needed)
+        at, network = np.flatnonzero(self._needed), problem.network
         size, count = len(kept), len(at)
-        network = problem.network
-        blocks, low = [np.zeros((0, size + count))], [np.zeros(0)]
-        for i, s in enumerate(at):
-            g, columns = self.linear.slopes[s], self.linear.columns[s]
-            base = self.linear.v[s] - g @ self.u0[columns]
-            ends = g * controls.lo[columns], g * controls.hi[columns]
-            under = base + np.minimum(*ends).sum(axis=1) < network.v_min_pu
-            over = base + np.maximum(*ends).sum(axis=1) > network.v_max_pu
-            for rows, sign, limit in ((under, 1.0, network.v_min_pu), (over, -1.0, network.v_max_pu)):
-                block = np.zeros((int(rows.sum()), size + count))
-                block[:, np.searchsorted(kept, columns)] = sign * g[rows]
-                block[:, size + i] = 1.0
-                blocks.append(block)
-                low.append(sign * (limit - base)[rows])
-        A, lo = np.concatenate(blocks), np.concatenate(low)
+        zero = replace(self._of_needed(np.ones(len(controls.lo))), v=self._at_zero.v[at])
+        low, high = zero.range(controls.lo[kept], controls.hi[kept])
+        under, over = low < network.v_min_pu, high > network.v_max_pu
+        # scenario by scenario, lower limits first
+        side, bus = np.nonzero(np.stack([under, over], axis=1).reshape(2 * count, under.shape[1]))
+        scenario, sign = side // 2, np.where(side % 2 == 0, 1.0, -1.0)
+        A = np.zeros((len(bus), size + count))
+        A[:, :size] = zero.rows(scenario, bus, sign, size).toarray()
+        A[np.arange(len(bus)), size + scenario] = 1.0
+        lo = sign * (np.where(sign > 0, network.v_min_pu[bus], network.v_max_pu[bus]) - zero.v[scenario, bus])
         return QuadraticModel(
             P=np.zeros((size + count, size + count)),
             q=np.concatenate([controls.linear[kept], problem.slack_cost * problem.prob[at]]),
@@ -141,4 +146,18 @@ class LinearModel:
             lb=np.concatenate([controls.lo[kept], np.zeros(count)]),
             ub=np.concatenate([controls.hi[kept], np.full(count, np.inf)]),
             z_cols=np.arange(z_count),
+        )
+
+    def _of_needed(self, scale: FloatArray) -> Linear:
+        """Voltages of the needed scenarios as functions of the kept controls, x = u / scale."""
+        linear, at, kept = self.linear, np.flatnonzero(self._needed), self._kept
+        of = np.flatnonzero(self._needed[linear.scenario])
+        own = linear.own[of]
+        return Linear(
+            v=linear.v[at],
+            shared=np.searchsorted(kept, linear.shared),
+            slopes=linear.slopes[at] * scale[linear.shared],
+            own=np.searchsorted(kept, own),
+            scenario=np.searchsorted(at, linear.scenario[of]),
+            own_slopes=linear.own_slopes[of] * scale[own, None],
         )

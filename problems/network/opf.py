@@ -15,22 +15,25 @@ sensitivities then have more than one.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from decomp.messages import FloatArray, IntArray
+from decomp.row_work import Steps, finished
 from problems.network.hour import (
     ALL,
     FEASIBLE_PU,
+    Around,
     Controls,
     HourProblem,
     NoFlowError,
+    around_steps,
     exceedance,
-    flow_with,
-    linearise,
+    flow_steps_with,
 )
 from problems.network.power_flow import Flow
-from problems.network.sensitivity import Sensitivity
+from problems.network.rows import do
 from problems.network.voltage_qp import V_UNIT, Hessian, Linear, Step, solve_step
 
 REST = 1e-11  # predicted decrease, relative to the cost, at which the steps have come to rest
@@ -61,14 +64,25 @@ class HourSolution:
 
 def solve_hour(problem: HourProblem, start: FloatArray, max_steps: int = 200) -> HourSolution:
     """Solve from `start` (C,) kvar (brought into the bounds). Raises NoFlowError where that has no solution."""
+    return finished(hour_steps(problem, start, max_steps), partial(do, problem.network))
+
+
+def hour_steps(
+    problem: HourProblem, start: FloatArray, max_steps: int = 200, known: Flow | None = None
+) -> Steps[HourSolution]:
+    """`solve_hour`; flows and derivatives are work in rows, a scenario each. known: the flow at `start`, if any."""
     controls = problem.controls
     u = np.clip(start, controls.lo, controls.hi)
     at_rest = np.clip(0.0, controls.lo, controls.hi)
     working = ~controls.reserve | (u != at_rest)
     working &= controls.hi > controls.lo
-    flow = flow_with(problem, u)
+    flow = known if known is not None and np.array_equal(u, start) else (yield from flow_steps_with(problem, u))
     for s in np.flatnonzero(~flow.converged):
         raise NoFlowError(int(s), flow.reason[s])
+    none = np.zeros((len(flow.v), 2, flow.v.shape[1]))
+    still = (controls.lo == controls.hi) | (_reduced_cost(controls, u, none) >= 0)
+    if not working.any() and still.all() and not exceedance(problem.network, flow.v_pu).any():
+        return HourSolution(u, np.zeros(len(none)), flow.v, none[:, 0], none[:, 1], controls.cost(u), 0, True)
     state = _State(u, flow, 0)
     penalty = 0.0
     while True:
@@ -79,11 +93,11 @@ def solve_hour(problem: HourProblem, start: FloatArray, max_steps: int = 200) ->
         search = _Search(
             problem, np.flatnonzero(working), scale, penalty * problem.prob, max(unit, 1e-7 * penalty * V_UNIT)
         )
-        state, mu, exact, settled = search.run(state, max_steps)
+        state, mu, pull, settled = yield from search.run(state, max_steps)
         slack = exceedance(problem.network, state.flow.v_pu)
         short = slack.max() > FEASIBLE_PU and penalty < problem.slack_cost
-        mu = mu * (problem.slack_cost / penalty if short else 1.0)
-        pull = np.stack([e.pulls(m) for e, m in zip(exact, mu, strict=True)]) / problem.network.base_kva
+        more = problem.slack_cost / penalty if short else 1.0
+        mu, pull = mu * more, pull * more
         worth = _reduced_cost(controls, state.u, pull) < -1e-9 * (np.abs(controls.linear) + np.abs(pull).max())
         join = worth & ~working & (controls.hi > controls.lo)
         if not settled or not (join.any() or short):
@@ -132,18 +146,6 @@ def _reduced_cost(controls: Controls, u: FloatArray, pull: FloatArray) -> FloatA
     return controls.linear + controls.quad * (u - controls.center) - gain
 
 
-def _bend(problem: HourProblem, exact: list[Sensitivity], mu: FloatArray, columns: IntArray) -> FloatArray:
-    """Second derivative of -sum_s mu_s'|V_s| in the controls `columns`: what the limits' curvature costs."""
-    controls, base = problem.controls, problem.network.base_kva
-    total = np.zeros((len(columns), len(columns)))
-    for s, derivative in enumerate(exact):
-        effect = controls.effect[columns] * ((controls.scenario[columns] == ALL) | (controls.scenario[columns] == s))
-        if mu[s].any() and effect.any():
-            bend = derivative.curvature(mu[s], controls.bus[columns], controls.active[columns])
-            total -= bend * np.outer(effect, effect) / base**2
-    return total
-
-
 def _convex(block: FloatArray) -> FloatArray:
     """The nearest positive semidefinite matrix: over-voltage limits bend the other way, there the radius decides."""
     values, vectors = np.linalg.eigh(0.5 * (block + block.T))
@@ -165,14 +167,18 @@ class _Search:
             return np.inf
         return self.problem.controls.cost(u) + float(self.weight @ exceedance(self.problem.network, flow.v_pu))
 
-    def curvature(self, exact: list[Sensitivity], mu: FloatArray) -> Hessian:
+    def curvature(self, near: Around) -> Hessian:
         """Own costs, and what the bent limits add to the Lagrangian among the controls that are no reserve."""
         controls, d = self.problem.controls, self.scale[self.columns]
         free = np.flatnonzero(~controls.reserve[self.columns])
-        block = _bend(self.problem, exact, mu, self.columns[free]) * np.outer(d[free], d[free])
+        block = -near.bend * np.outer(d[free], d[free])
         return Hessian(controls.quad[self.columns] * d * d / self.unit, free, _convex(block))
 
-    def trial(self, u: FloatArray, around: Linear, curve: Hessian, radius: float) -> _Trial:
+    def near(self, flow: Flow, mu: FloatArray) -> Steps[Around]:
+        """Linearise at a flow."""
+        return around_steps(self.problem, flow.v, self.columns, self.scale, mu)
+
+    def trial(self, u: FloatArray, around: Linear, curve: Hessian, radius: float) -> Steps[_Trial]:
         """Solve the QP around u and see what the exact flow makes of its answer."""
         controls, network, columns = self.problem.controls, self.problem.network, self.columns
         d = self.scale[columns]
@@ -183,40 +189,40 @@ class _Search:
         step = solve_step(slope, curve, lo, hi, around, *limits, self.weight / self.unit)
         new = u.copy()
         new[columns] = np.clip(u[columns] + step.d * d, controls.lo[columns], controls.hi[columns])
-        flow = flow_with(self.problem, new)
+        flow = yield from flow_steps_with(self.problem, new)
         return _Trial(step, new, flow, self.merit(new, flow))
 
-    def run(self, state: _State, max_steps: int) -> tuple[_State, FloatArray, list[Sensitivity], bool]:
-        """Until the QP predicts no decrease: the point, its multipliers, its sensitivities, whether it came to rest."""
+    def run(self, state: _State, max_steps: int) -> Steps[tuple[_State, FloatArray, FloatArray, bool]]:
+        """Until the QP predicts no decrease: the point, its multipliers, their pulls, whether it came to rest."""
         u, flow, steps = state.u, state.flow, state.steps
         radius, value = 1.0, self.merit(u, flow)
-        linear, exact = linearise(self.problem, flow, self.columns, self.scale)
-        curve = self.curvature(exact, np.zeros_like(linear.v))
+        near = yield from self.near(flow, np.zeros(flow.v.shape))
+        curve = self.curvature(near)
         while True:
-            best = self.trial(u, linear, curve, radius)
+            best = yield from self.trial(u, near.linear, curve, radius)
             steps += 1
             length = float(np.abs(best.step.d).max(initial=0.0))
             predicted = value - self.problem.controls.cost(u) - best.step.value * self.unit
             at_rest = predicted <= REST * max(abs(value), self.unit)
             if at_rest or steps >= max_steps or radius < LEAST_RADIUS:
+                mu = best.step.mu * self.unit
                 if best.value <= value:
                     u, flow = best.u, best.flow
-                    _, exact = linearise(self.problem, flow, self.columns, self.scale)
+                near = yield from self.near(flow, mu)
                 # a step that only a small radius keeps short is no rest
                 settled = at_rest and (radius >= 1e-3 or length < 0.9 * radius)
-                return _State(u, flow, steps), best.step.mu * self.unit, exact, settled
+                return _State(u, flow, steps), mu, near.pulls, settled
             if value - best.value < 0.25 * predicted and best.flow.converged.all():
                 # second-order correction: the same slopes through the voltages that the step really reached
-                reached = zip(best.flow.v_pu, linear.columns, linear.slopes, strict=True)
-                moved = np.stack([v - g @ best.step.d[c] for v, c, g in reached])
-                other = self.trial(u, replace(linear, v=moved), curve, radius)
+                still = replace(near.linear, v=np.zeros_like(near.linear.v)).at(best.step.d)
+                other = yield from self.trial(u, replace(near.linear, v=best.flow.v_pu - still), curve, radius)
                 steps += 1
                 best = other if other.value < best.value else best
             gain = (value - best.value) / predicted
             if gain >= 0.05:
                 u, flow, value = best.u, best.flow, best.value
-                linear, exact = linearise(self.problem, flow, self.columns, self.scale)
-                curve = self.curvature(exact, best.step.mu)
+                near = yield from self.near(flow, best.step.mu)
+                curve = self.curvature(near)
             if gain < 0.25:
                 radius = 0.25 * min(radius, length)
             elif gain > 0.75:

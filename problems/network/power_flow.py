@@ -17,6 +17,7 @@ from decomp.messages import BoolArray, FloatArray, IntArray
 from problems.network.feeder import Network
 
 ComplexArray = np.ndarray
+DENSE = 80  # real unknowns up to which plain matrices, all at once, are the faster way
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,20 @@ class Flow:
     reason: tuple[str, ...]
     steps: IntArray
 
+    def rows(self, chosen: BoolArray) -> Flow:
+        """The chosen ones (K,) alone."""
+        why = tuple(reason for reason, kept in zip(self.reason, chosen, strict=True) if kept)
+        return Flow(self.v[chosen], self.converged[chosen], why, self.steps[chosen])
+
     @property
     def v_pu(self) -> FloatArray:
         """(K, n) voltage magnitudes."""
-        return np.sqrt(self.v.real**2 + self.v.imag**2)
+        return magnitude(self.v)
+
+
+def magnitude(v: ComplexArray) -> FloatArray:
+    """|v|, in real arithmetic."""
+    return np.asarray(np.sqrt(v.real**2 + v.imag**2))
 
 
 def solve(network: Network, p_pu: FloatArray, q_pu: FloatArray, settings: FlowSettings = FlowSettings()) -> Flow:
@@ -55,7 +66,7 @@ def solve(network: Network, p_pu: FloatArray, q_pu: FloatArray, settings: FlowSe
     Fixed point of the implicit-Zbus method, V_L = Y_LL^-1 (conj(S_L / V_L) - Y_LS V_S), with Y_LL factorised once per
     network; where it does not settle, Newton from the no-load voltages. A column's result does not depend on its
     neighbours, not even in the last bit: a column is frozen when it has converged, products are formed in real
-    arithmetic, and the triangular solves are one call a column (blocked ones round differently by position).
+    arithmetic, and Y_LL^-1 is applied one column a call (blocked products round differently by position).
     """
     kernel = kernel_of(network)
     p, q = (np.ascontiguousarray(np.atleast_2d(a)[:, kernel.others], float) for a in (p_pu, q_pu))
@@ -72,13 +83,10 @@ def solve(network: Network, p_pu: FloatArray, q_pu: FloatArray, settings: FlowSe
             break
         a, b, pr, qr = vr[rows], vi[rows], p[rows], q[rows]
         square = a * a + b * b
-        current = np.empty(a.shape, complex)
-        current.real = (pr * a + qr * b) / square
-        current.imag = (pr * b - qr * a) / square
-        new = kernel.voltages(current)
-        da, db = new.real - a, new.imag - b
+        new_r, new_i = kernel.voltages((pr * a + qr * b) / square, (pr * b - qr * a) / square)
+        da, db = new_r - a, new_i - b
         change = np.sqrt((da * da + db * db).max(axis=1))
-        vr[rows], vi[rows] = new.real, new.imag
+        vr[rows], vi[rows] = new_r, new_i
         steps[rows] = k + 1
         good = change <= settings.tolerance_pu
         # a lost column: voltages far below any operating point, or steps that grow
@@ -99,7 +107,7 @@ def solve(network: Network, p_pu: FloatArray, q_pu: FloatArray, settings: FlowSe
         vr[row], vi[row] = v.real, v.imag
     full = np.empty((count, len(network.buses)), complex)
     full[:, network.slack] = network.slack_v_pu
-    full[:, kernel.others] = vr + 1j * vi
+    full.real[:, kernel.others], full.imag[:, kernel.others] = vr, vi
     full[~done] = np.nan
     return Flow(full, done, tuple(reason), steps)
 
@@ -120,11 +128,23 @@ class Kernel:
     @cached_property
     def no_load(self) -> ComplexArray:
         """(n-1,) voltages without any injection."""
-        return self.voltages(np.zeros((1, len(self.others)), complex))[0]
+        return np.asarray(self._factors.solve(-self.source))
 
-    def voltages(self, current: ComplexArray) -> ComplexArray:
-        """Y_LL^-1 (I - Y_LS V_S) for currents (K, n-1)."""
-        return np.stack([self._factors.solve(row) for row in current - self.source])
+    def voltages(self, real: FloatArray, imag: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Y_LL^-1 (I - Y_LS V_S), real and imaginary part, for currents (K, n-1)."""
+        m = len(self.others)
+        if 2 * m > DENSE:
+            moved = np.stack([self._factors.solve(row) for row in real + 1j * imag])
+            return moved.real + self.no_load.real, moved.imag + self.no_load.imag
+        # a stack of single rows: one product a column, of the same bits wherever it stands
+        moved = np.matmul(np.concatenate([real, imag], axis=1)[:, None, :], self._impedance)[:, 0, :]
+        return moved[:, :m] + self.no_load.real, moved[:, m:] + self.no_load.imag
+
+    @cached_property
+    def _impedance(self) -> FloatArray:
+        """(2m, 2m) the transpose of Y_LL^-1 on stacked real and imaginary parts."""
+        z = np.asarray(self._factors.solve(np.eye(len(self.others), dtype=complex)))
+        return np.ascontiguousarray(np.block([[z.real, -z.imag], [z.imag, z.real]]).T)
 
     def currents(self, v: ComplexArray) -> ComplexArray:
         """Y_LL V + Y_LS V_S for voltages (n-1,)."""
@@ -159,21 +179,35 @@ class Kernel:
         return splu(sparse.csc_matrix((data, rows, indptr), shape=(2 * m, 2 * m)))
 
     def jacobians(self, v: ComplexArray) -> FloatArray:
-        """(K, 2m, 2m) the same matrices, plain, at voltages (K, m)."""
-        y = self._plain
-        each = y * v[:, None, :]  # what flows from j into i
-        current = each.sum(axis=2) + self.source
-        unit = v / np.abs(v)
-        angle = -1j * v[:, :, None] * np.conj(each)
-        size = v[:, :, None] * np.conj(y * unit[:, None, :])
-        on = np.arange(len(self.others))
-        angle[:, on, on] += 1j * v * np.conj(current)
-        size[:, on, on] += np.conj(current) * unit
-        return np.asarray(np.block([[angle.real, size.real], [angle.imag, size.imag]]))
+        """(K, 2m, 2m) the same matrices, plain, at voltages (K, m); in real arithmetic, whose bits know no neighbours.
+
+        With w_ij = v_i conj(Y_ij v_j) and S = v conj(I): dS/dangle = -j w + diag(j S), dS/d|v| = (w + diag(S)) / |v_j|.
+        """
+        g, b = self._plain
+        m, on = len(self.others), np.arange(len(self.others))
+        # in one order of memory: sums take theirs from it
+        vr, vi = np.ascontiguousarray(v.real), np.ascontiguousarray(v.imag)
+        size = np.sqrt(vr * vr + vi * vi)
+        flow_r = g * vr[:, None, :] - b * vi[:, None, :]  # what flows from j into i
+        flow_i = g * vi[:, None, :] + b * vr[:, None, :]
+        source_r, source_i = self.source.real, self.source.imag
+        wr = vr[:, :, None] * flow_r + vi[:, :, None] * flow_i
+        wi = vi[:, :, None] * flow_r - vr[:, :, None] * flow_i
+        p = wr.sum(axis=2) + (vr * source_r + vi * source_i)
+        q = wi.sum(axis=2) + (vi * source_r - vr * source_i)
+        out = np.empty((len(v), 2 * m, 2 * m))
+        out[:, :m, :m], out[:, m:, :m], out[:, :m, m:], out[:, m:, m:] = wi, -wr, wr, wi
+        out[:, on, on] -= q
+        out[:, m + on, on] += p
+        out[:, on, m + on] += p
+        out[:, m + on, m + on] += q
+        out[:, :, m:] /= size[:, None, :]
+        return out
 
     @cached_property
-    def _plain(self) -> ComplexArray:
-        return np.asarray(self.y.toarray())
+    def _plain(self) -> tuple[FloatArray, FloatArray]:
+        y = self.y.toarray()
+        return np.ascontiguousarray(y.real), np.ascontiguousarray(y.imag)
 
 
 _KERNELS: WeakKeyDictionary[Network, Kernel] = WeakKeyDictionary()

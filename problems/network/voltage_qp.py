@@ -8,23 +8,63 @@ import numpy as np
 import piqp
 from scipy import sparse
 
-from decomp.messages import BoolArray, FloatArray, IntArray
+from decomp.messages import FloatArray, IntArray
 
 V_UNIT = 0.01  # rows and slacks are solved in hundredths of a per unit, the size of what voltages do
 DENSE_LIMIT = 150  # columns from which the sparse factorisation is the faster one
+ROUNDING_PU = 1e-12  # by so much a limit that has not been asked for may be exceeded
 TOLERANCES = (1e-11, 1e-9, 1e-7)  # tried in this order; a looser answer still has to pass the merit test
 
 
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """Voltages near a point: |v_s|(x + d) = v[s] + slopes[s] d[columns[s]].
+    """Voltages near a point: |v_s|(x + d) = v_s + slopes_s d[shared] + sum of own_slopes d[own] over the own of s.
 
-    v (S, n) pu;  columns[s] (C_s,) the variables that act in scenario s;  slopes[s] (n, C_s) pu per unit of x
+    v (S, n) pu;  shared (E,) variables that act in every scenario;  slopes (S, n, E) pu per unit of x
+    own (R,) variables that act in one scenario each, scenario (R,) ascending;  own_slopes (R, n)
     """
 
     v: FloatArray
-    columns: tuple[IntArray, ...]
-    slopes: tuple[FloatArray, ...]
+    shared: IntArray
+    slopes: FloatArray
+    own: IntArray
+    scenario: IntArray
+    own_slopes: FloatArray
+
+    def at(self, d: FloatArray) -> FloatArray:
+        """(S, n) voltages after a step d (C,)."""
+        out = self.v + (self.slopes * d[self.shared]).sum(axis=2)
+        np.add.at(out, self.scenario, self.own_slopes * d[self.own, None])
+        return out
+
+    def range(self, lo: FloatArray, hi: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """(S, n), (S, n): least and greatest voltages that steps between lo and hi (C,) can lead to."""
+        a, b = self.slopes * lo[self.shared], self.slopes * hi[self.shared]
+        low, high = self.v + np.minimum(a, b).sum(axis=2), self.v + np.maximum(a, b).sum(axis=2)
+        a, b = self.own_slopes * lo[self.own, None], self.own_slopes * hi[self.own, None]
+        np.add.at(low, self.scenario, np.minimum(a, b))
+        np.add.at(high, self.scenario, np.maximum(a, b))
+        return low, high
+
+    def pulled(self, mu: FloatArray, size: int) -> FloatArray:
+        """(size,) sum_s slopes' mu_s for every variable."""
+        out = np.zeros(size)
+        out[self.shared] = (self.slopes * mu[:, :, None]).sum(axis=1).sum(axis=0)
+        out[self.own] = (self.own_slopes * mu[self.scenario]).sum(axis=1)
+        return out
+
+    def rows(self, scenario: IntArray, bus: IntArray, sign: FloatArray, size: int) -> sparse.csr_matrix:
+        """(r, size) slopes of the voltages at the given places, times sign."""
+        count, at = len(scenario), np.arange(len(scenario))
+        first, last = (np.searchsorted(self.scenario, scenario, side) for side in ("left", "right"))
+        many = last - first
+        of = np.repeat(at, many)  # every own variable of a row's scenario
+        k = np.arange(int(many.sum())) - np.repeat(np.cumsum(many) - many, many) + np.repeat(first, many)
+        values = [(sign[:, None] * self.slopes[scenario, bus]).ravel(), sign[of] * self.own_slopes[k, bus[of]]]
+        rows = [np.repeat(at, len(self.shared)), of]
+        cols = [np.tile(self.shared, count), self.own[k]]
+        places = (np.concatenate(rows), np.concatenate(cols))
+        return sparse.csr_matrix((np.concatenate(values), places), shape=(count, size))
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,41 +115,65 @@ def solve_step(
     """min g'd + 1/2 d'Hd + w't  s.t.  v_min - t <= v + slopes d <= v_max + t, lo <= d <= hi, t >= 0.
 
     g = gradient, lo, hi (C,), bounds finite; v_min, v_max (n,) pu; w = slack_weight (S,) per pu.
-    Rows that no d within the bounds can bring to their limit are left out; so the answer is that of the full problem.
+    Only rows that some d within the bounds brings to their limit are asked for, and of the scenarios only those that
+    the answer would violate without: first the worst at d = 0, then all that the answer to these violates, until none
+    is. So the answer is that of the full problem.
     """
     count, n = linear.v.shape
-    size = len(gradient)
-    entries: list[FloatArray] = []
-    where: list[tuple[IntArray, IntArray]] = []
-    low, places, at = [np.zeros(0)], [], 0
-    for s, (cols, slope) in enumerate(zip(linear.columns, linear.slopes, strict=True)):
-        a, b = slope * lo[cols], slope * hi[cols]
-        v = linear.v[s]
-        under: BoolArray = v + np.minimum(a, b).sum(axis=1) < v_min
-        over: BoolArray = v + np.maximum(a, b).sum(axis=1) > v_max
-        for kept, sign, limit in ((under, 1.0, v_min), (over, -1.0, v_max)):
-            # sign (v + slope d) + t >= sign limit
-            rows = np.flatnonzero(kept)
-            entries.append(np.column_stack([sign * slope[rows] / V_UNIT, np.ones(len(rows))]).ravel())
-            where.append((np.repeat(at + np.arange(len(rows)), len(cols) + 1), np.tile([*cols, size + s], len(rows))))
-            low.append(sign * (limit - v)[rows] / V_UNIT)
-            places.append((s, rows, sign, at))
-            at += len(rows)
-    b = np.concatenate(low)
-    mu, slack = np.zeros((count, n)), np.zeros(count)
-    if len(b) == 0 and not hessian.block.any():
-        d = _without_rows(gradient, hessian.own, lo, hi)
-        return Step(d, slack, mu, _value(gradient, hessian, d, slack_weight, slack), True)
-    H = hessian.matrix(count)
-    c = np.concatenate([gradient, slack_weight * V_UNIT])
-    lb, ub = np.concatenate([lo, np.zeros(count)]), np.concatenate([hi, np.full(count, np.inf)])
-    rows, cols = (np.concatenate([w[i] for w in where]).astype(np.int64) for i in (0, 1))
-    A = sparse.csc_matrix((np.concatenate(entries), (rows, cols)), shape=(len(b), len(c)))
-    x, z, solved = _piqp(H, c, A, b, lb, ub)
-    d, slack = np.clip(x[:size], lo, hi), np.maximum(x[size:], 0.0) * V_UNIT
-    for s, rows, sign, first in places:
-        mu[s, rows] += sign * z[first : first + len(rows)] / V_UNIT
+    low, high = linear.range(lo, hi)
+    under, over = np.nonzero(low < v_min), np.nonzero(high > v_max)
+    scenario, bus = (np.concatenate([under[i], over[i]]) for i in (0, 1))
+    sign = np.repeat([1.0, -1.0], [len(under[0]), len(over[0])])
+    limit = np.where(sign > 0, v_min[bus], v_max[bus])
+
+    def missing(v: FloatArray) -> FloatArray:
+        return np.asarray(sign * (limit - v[scenario, bus]))
+
+    asked = np.zeros(count, bool)
+    short = missing(linear.v)
+    for side in (1.0, -1.0):
+        of_side = np.flatnonzero(sign == side)
+        asked[scenario[of_side[np.argmax(short[of_side])]] if len(of_side) else []] = True
+    while True:
+        at = np.flatnonzero(asked[scenario])
+        d, slack, z, solved = _answer(
+            gradient, hessian, lo, hi, linear, scenario[at], bus[at], sign[at], short[at], slack_weight
+        )
+        violated = np.zeros(count, bool)
+        violated[scenario[missing(linear.at(d)) > ROUNDING_PU]] = True
+        if not (violated & ~asked).any():
+            break
+        asked |= violated
+    mu = np.zeros((count, n))
+    np.add.at(mu, (scenario[at], bus[at]), sign[at] * z)
     return Step(d, slack, mu, _value(gradient, hessian, d, slack_weight, slack), solved)
+
+
+def _answer(
+    gradient: FloatArray,
+    hessian: Hessian,
+    lo: FloatArray,
+    hi: FloatArray,
+    linear: Linear,
+    scenario: IntArray,
+    bus: IntArray,
+    sign: FloatArray,
+    short: FloatArray,
+    slack_weight: FloatArray,
+) -> tuple[FloatArray, FloatArray, FloatArray, bool]:
+    """The step with these rows, sign (slopes d) + t_scenario >= short: d, slack (S,), multipliers (r,), solved."""
+    size, slack = len(gradient), np.zeros(len(slack_weight))
+    if len(short) == 0 and not hessian.block.any():
+        return _without_rows(gradient, hessian.own, lo, hi), slack, short, True
+    of, column = np.unique(scenario, return_inverse=True)
+    count = len(of)
+    elastic = sparse.csr_matrix((np.ones(len(short)), (np.arange(len(short)), column)), shape=(len(short), count))
+    A = sparse.hstack([linear.rows(scenario, bus, sign, size) / V_UNIT, elastic], format="csc")
+    c = np.concatenate([gradient, slack_weight[of] * V_UNIT])
+    lb, ub = np.concatenate([lo, np.zeros(count)]), np.concatenate([hi, np.full(count, np.inf)])
+    x, z, solved = _piqp(hessian.matrix(count), c, A, short / V_UNIT, lb, ub)
+    slack[of] = np.maximum(x[size:], 0.0) * V_UNIT
+    return np.clip(x[:size], lo, hi), slack, z / V_UNIT, solved
 
 
 def _value(gradient: FloatArray, hessian: Hessian, d: FloatArray, weight: FloatArray, slack: FloatArray) -> float:
