@@ -13,6 +13,7 @@ from test_mpi_restart import rounds_in, started, wait_for
 
 ROOT = Path(__file__).parents[1]
 CASE = ROOT / "problems" / "cases" / "chalmers_undervoltage.toml"
+FLEET = CASE.with_name("fleet_100k.toml")
 STOCHASTIC = CASE.with_name("chalmers_stochastic.toml")  # many scenarios of a unit, asked together
 
 pytestmark = pytest.mark.mpi
@@ -72,3 +73,17 @@ def test_network_without_a_power_flow_is_explained(tmp_path, ranks):
     assert "lines" in done.stdout
     assert json.loads((tmp_path / "result.json").read_text())["status"] == "failed"
     assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("units", "scenarios"), [(12, 3), (50, 20)])
+def test_a_fleet_is_identical_on_one_and_two_ranks(tmp_path, units, scenarios):
+    sizes = (f"fleet.units={units}", f"scenarios.count={scenarios}", "run.max_rounds=3", "run.rebalance_every=1")
+    more = [a for text in sizes for a in ("--set", text)]
+    for ranks in (1, 2):
+        done = mpiexec(ranks, ROOT / "mpi_run.py", FLEET, "--out", tmp_path / str(ranks), "--quiet", *more, timeout=400)
+        assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+    told = json.loads((tmp_path / "2" / "result.json").read_text())
+    assert (told["ranks"], told["subproblems"], told["iterations"]) == (2, units * scenarios, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from test_mpi import HERE, MPIEXEC, mpiexec
 from test_mpi import contents as plain_contents
-from test_restart import contents, rough_case, summary, trouble
+from test_restart import contents, only, rough_case, summary, trouble
 
 ROOT = HERE.parent
 BLOCKS = 5  # of the rough market: two units, and one with three scenarios
@@ -149,7 +150,7 @@ def test_a_signal_stops_between_two_blocks_and_the_run_goes_on(tmp_path, case, w
     ("phase", "number", "target"),
     [
         ("BUILD", signal.SIGTERM, -1),
-        ("READ", signal.SIGTERM, "launcher"),
+        pytest.param("READ", signal.SIGTERM, "launcher", marks=pytest.mark.slow),
         pytest.param("READ", signal.SIGINT, "launcher", marks=pytest.mark.slow),
         pytest.param("READ", signal.SIGINT, 0, marks=pytest.mark.slow),
         pytest.param("BUILD", signal.SIGINT, "launcher", marks=pytest.mark.slow),
@@ -198,6 +199,38 @@ def test_a_time_limit_does_not_wait_for_a_long_round(tmp_path, case):
     assert told["status"] == "time_limit"
     assert told["wall_time_s"] < 3 + 2 + 5
     assert told["iterations"] == 0  # a round of this takes six seconds
+
+
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_blocks_that_move_change_no_byte(tmp_path, case, monkeypatch, ranks):
+    monkeypatch.setenv("ROUGH_DELAY_S", "0.02")
+    monkeypatch.setenv("ROUGH_DELAYED", "u0 u2 u4")  # more of them on the root than on any other rank
+    more = ("--set", "market.units=5", "--set", "run.max_rounds=12")
+    alone = case.parent / "unmoved"
+    if not alone.exists():
+        finished(1, case, alone, *more)
+    done = mpiexec(ranks, *arguments(case, tmp_path, *more, "--set", "run.rebalance_every=2"))
+    assert done.returncode == 0, done.stderr
+    assert "blocks moved" in done.stderr
+    assert contents(tmp_path) == contents(alone)
+
+
+@pytest.mark.slow
+def test_a_rank_killed_while_it_wrote_a_checkpoint_costs_the_rounds_since_the_one_before(tmp_path, case, whole):
+    cut = only(whole, tmp_path, 4)
+    newest = cut / "checkpoints" / "round-000007"
+    shutil.copytree(whole / "checkpoints" / newest.name, newest)
+    (file,) = newest.glob("blocks-*.npz")
+    os.truncate(file, file.stat().st_size // 2)
+    begun = cut / "checkpoints" / ".unfinished"
+    begun.mkdir()
+    (begun / "root.npz").write_bytes((newest / "root.npz").read_bytes()[:100])
+    (begun / "blocks-0001.npz").write_bytes(b"")
+    done = mpiexec(3, *arguments(case, cut, "--resume", str(cut)))
+    assert done.returncode == 0, done.stderr
+    assert f"{file.name} does not have its checksum" in done.stderr
+    assert contents(cut) == contents(whole)
+    assert not begun.exists()
 
 
 @pytest.mark.slow
