@@ -30,7 +30,7 @@ def hedge(scenarios: range, multiplier: int, rounds: int, ranks: Ranks) -> Round
         """Notes when the first block of this rank is asked a round's question: then the round before is over."""
 
         @classmethod
-        def solve_together(cls, blocks: Sequence[Farmer], signals: Sequence[Signal]) -> list[Response]:  # type: ignore[override]
+        def solve_together(cls, blocks: Sequence[Farmer], signals: Sequence[Signal]) -> Sequence[Response]:  # type: ignore[override]
             if signals[0].id not in seen:
                 seen.add(signals[0].id)
                 if len(seen) > 1:

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import highspy
+from decomp.highs.native import Simplex
 
-from decomp.highs.linear import WarmLinear
-
-# "use": HiGHS and its Python binding, that is numbers in, `run`, answers out as arrays; "run": that call alone
-USES = ("pass_numbers", "_run", "again")
+# "use": HiGHS and its interface, that is numbers in, `run`, answers out as arrays; "run": that call alone
+KINDS = {"sweep": "use", "run": "run"}
 
 
 class Call(NamedTuple):
@@ -27,7 +25,7 @@ class Call(NamedTuple):
 
 @contextmanager
 def solver_calls() -> Iterator[list[Call]]:
-    """The list that every use and every `run` of a block's HiGHS object is noted in while the context lasts."""
+    """The list that every use and every `run` of a HiGHS object is noted in while the context lasts."""
     calls: list[Call] = []
 
     def clocked(kind: str, plain: Any) -> Any:
@@ -40,12 +38,11 @@ def solver_calls() -> Iterator[list[Call]]:
 
         return call
 
-    before = [(WarmLinear, name, getattr(WarmLinear, name)) for name in USES]
-    before.append((highspy.Highs, "run", highspy.Highs.run))
-    for owner, name, plain in before:
-        setattr(owner, name, clocked("run" if name == "run" else "use", plain))
+    before = {name: getattr(Simplex, name) for name in KINDS}
+    for name, plain in before.items():
+        setattr(Simplex, name, clocked(KINDS[name], plain))
     try:
         yield calls
     finally:
-        for owner, name, plain in before:
-            setattr(owner, name, plain)
+        for name, plain in before.items():
+            setattr(Simplex, name, plain)

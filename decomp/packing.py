@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from decomp.layout import Answers, Layout
 from decomp.messages import FloatArray, IntArray, Response, Status
 from decomp.pattern import UNKNOWN
+from decomp.stacks import ResponseRows
 
 TAIL = 6  # cost, bound, status, revised, solve time, pattern
 
@@ -62,6 +64,15 @@ class Parcel:
             tail[1, i] = response.bound
         if self.slopes is not None and response.sensitivity is not None:
             self.slopes[share.slope_start[i] : share.slope_start[i + 1]] = response.sensitivity.ravel()
+
+    def put_rows(self, first: int, answers: ResponseRows) -> None:
+        """Answers of this rank's blocks from its `first` on."""
+        share, last = self.share, first + len(answers)
+        self.y[share.start[first] : share.start[last]] = answers.y.ravel()
+        self.report[share.report_start[first] : share.report_start[last]] = answers.report.ravel()
+        tail: tuple[Any, ...] = answers.cost, answers.bound, Status.OPTIMAL, 0.0, answers.solve_time, answers.pattern
+        for row, values in zip(self.tail, tail, strict=True):
+            row[first:last] = values
 
 
 def unpack(layout: Layout, parcels: Sequence[Parcel], question: int) -> Answers:

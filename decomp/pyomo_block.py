@@ -17,14 +17,17 @@ from decomp.highs.any_solver import SolverBlock
 from decomp.highs.block import CompiledBlock
 from decomp.highs.compiler import columns, compile_model
 from decomp.highs.linear import Options, refused_options
+from decomp.highs.native import Basis
 from decomp.highs.numbers import Asked
 from decomp.highs.pulled import may_be_pulled, pull_together
 from decomp.highs.solving import ProgramSolver
 from decomp.highs.state import BlockSettings, Initial
 from decomp.highs.tangents import ConvexTerm
 from decomp.highs.template import Template, compile_template
-from decomp.highs.together import possible, ready, solve_together
+from decomp.highs.together import Asked as Priced
+from decomp.highs.together import Together
 from decomp.messages import FloatArray, IntArray, Response, Signal, Status
+from decomp.stacks import ResponseRows, SignalRows
 from decomp.subproblem import Arrays, Subproblem
 
 __all__ = ["BlockSettings", "ConvexTerm", "Initial", "PyomoSubproblem"]
@@ -62,7 +65,7 @@ class _Shared:
     template: Template
     frozen: Mapping[int, IntArray]
     solver: ProgramSolver
-    together: bool
+    together: Together | None
     pulled: bool
 
 
@@ -166,33 +169,60 @@ class PyomoSubproblem(Subproblem):
             shared = self._built.shared
         except Exception:  # it is told when the block is asked
             return None
-        return None if shared is None or not (shared.together or shared.pulled) else id(shared)
+        return None if shared is None or (shared.together is None and not shared.pulled) else id(shared)
 
     @classmethod
-    def solve_together(cls, blocks: Sequence[PyomoSubproblem], signals: Sequence[Signal]) -> list[Response]:
+    def solve_together(cls, blocks: Sequence[PyomoSubproblem], signals: Sequence[Signal]) -> Sequence[Response]:
         """All answers; blocks without a warm state, and questions their template cannot be asked together, alone."""
-        out: dict[int, Response] = {}
-        priced: dict[int, Asked] = {}
-        pulled: dict[int, Asked] = {}
-        shared = blocks[0]._built.shared
+        shared, rows = blocks[0]._built.shared, SignalRows.of(signals)
         assert shared is not None
+        if rows is not None and rows.target is None and shared.together is not None:
+            asked = _asked(blocks, shared, rows)
+            if asked is not None:
+                return cls._answered(blocks, signals, rows, *shared.together.solve(asked))
+        pulled: dict[int, Asked] = {}
         for i, (block, signal) in enumerate(zip(blocks, signals, strict=True)):
             backend, state, theta = block._built.backend, block._state, block._built.theta
             assert isinstance(backend, CompiledBlock)
             assert theta is not None
-            if signal.target is None:
-                if shared.together and ready(backend.solver, state) and backend.fits(signal):
-                    priced[i] = backend.asked(signal, state, theta)
-            elif shared.pulled and state is not None and backend.may_be_pulled(signal, state):
+            if shared.pulled and state is not None and backend.may_be_pulled(signal, state):
                 pulled[i] = backend.asked(signal, state, theta)
-        for some, answer in ((priced, solve_together), (pulled, pull_together)):
-            found = answer(shared.template, shared.solver, list(some.values())) if some else []
-            for i, one in zip(some, found, strict=True):
-                if one is not None:
-                    out[i], blocks[i]._state = one
+        out: dict[int, Response] = {}
+        found = pull_together(shared.template, shared.solver, list(pulled.values())) if pulled else []
+        for i, one in zip(pulled, found, strict=True):
+            if one is not None:
+                out[i], blocks[i]._state = one
         for i, (block, signal) in enumerate(zip(blocks, signals, strict=True)):
             out[i] = block.finished(out[i]) if i in out else block.solve(signal)
         return [out[i] for i in range(len(blocks))]
+
+    @classmethod
+    def _answered(
+        cls,
+        blocks: Sequence[PyomoSubproblem],
+        signals: Sequence[Signal],
+        rows: SignalRows,
+        answers: ResponseRows,
+        bases: Sequence[Basis | None],
+    ) -> Sequence[Response]:
+        """The answers as they leave the blocks, which take up new states; those without a basis are asked alone."""
+        for i, (block, basis) in enumerate(zip(blocks, bases, strict=True)):
+            if basis is not None:
+                active = None if rows.active is None else rows.active[i]
+                block._state = block._state.after(basis=basis, active=active)
+        if None not in bases:
+            return cls.finished_together(blocks, answers)
+        return [
+            block.solve(signal) if basis is None else block.finished(answer)
+            for block, signal, answer, basis in zip(blocks, signals, answers, bases, strict=True)
+        ]
+
+    @classmethod
+    def finished_together(cls, blocks: Sequence[Any], answers: ResponseRows) -> Sequence[Response]:
+        """What `finished` makes of several blocks' answers; override both where it can be done for all at once."""
+        if cls.finished is PyomoSubproblem.finished:
+            return answers
+        return [block.finished(answer) for block, answer in zip(blocks, answers, strict=True)]
 
     def evaluate(self, y: FloatArray) -> Response:
         built = self._try(None)
@@ -315,7 +345,7 @@ class PyomoSubproblem(Subproblem):
                 template,
                 self._frozen(model, order),
                 solver,
-                possible(template, solver),
+                Together.of(template, solver),
                 may_be_pulled(template, solver),
             )
         template, theta = shared.template, shared.template.theta(self.parameters(shared.model), name)
@@ -343,3 +373,25 @@ class PyomoSubproblem(Subproblem):
             problem = f"weight has {weight.size} values, model.coupling {size} entries"
             raise InputError([Mistake(type(self).__name__, "block", "weight", problem, "give one for each entry")])
         return np.broadcast_to(weight, (size,)).copy()
+
+
+def _asked(blocks: Sequence[PyomoSubproblem], shared: _Shared, rows: SignalRows) -> Priced | None:
+    """The blocks at these prices, as one question; None where one of them must be asked alone."""
+    built = [block._built for block in blocks]
+    states = [block._state for block in blocks]
+    backends = [one.backend for one in built if isinstance(one.backend, CompiledBlock)]
+    weight = np.array([backend.weight for backend in backends])
+    if rows.price.shape != weight.shape or not np.isfinite(rows.price).all():
+        return None
+    if shared.solver.warm.solver is None or any(state is None or state.basis is None for state in states):
+        return None
+    held = {}
+    if shared.frozen and rows.active is not None:
+        kept = ((i, backends[i].kept(states[i], active)) for i, active in enumerate(rows.active))
+        held = {i: columns for i, columns in kept if len(columns)}
+    return Priced(
+        np.array([one.theta for one in built]), weight * rows.price,
+        np.array([backend.paid(state) for backend, state in zip(backends, states, strict=True)]),
+        np.array([backend.origin(state) for backend, state in zip(backends, states, strict=True)]),
+        states, held, rows.id,
+    )  # fmt: skip

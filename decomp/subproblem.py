@@ -58,7 +58,7 @@ class Subproblem(ABC):
         return None
 
     @classmethod
-    def solve_together(cls, blocks: Sequence[Any], signals: Sequence[Signal]) -> list[Response]:
+    def solve_together(cls, blocks: Sequence[Any], signals: Sequence[Signal]) -> Sequence[Response]:
         """The answers of blocks of one company, each the same to the last bit as `solve` gives it."""
         return [block.solve(signal) for block, signal in zip(blocks, signals, strict=True)]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from decomp.checkpoint import read_arrays, write_arrays
 from decomp.envelope import sealed
 from decomp.errors import TatonnementError
 from decomp.layout import Layout
-from decomp.messages import FloatArray, IntArray, Key, Response, Signal, Status
+from decomp.messages import FloatArray, IntArray, Key, Response, Status
 from decomp.packing import Parcel, Share
 from decomp.ranks import Ranks
+from decomp.stacks import ResponseRows, SignalRows
 from decomp.subproblem import Arrays, Subproblem
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ MOST_TOGETHER = 64  # blocks asked at once: between two such groups a rank looks
 TOGETHER_S = 1.0  # ... so a group is no larger than what takes about this long; no answer depends on its size
 Make = Callable[[Key], Subproblem]
 Moving = tuple[int, Arrays | None, Response | None]  # number, warm state, last kept answer
+Kept = tuple[Sequence[Response], int]  # answers to several blocks, and which of them
 Troubles = dict[str, str]  # why blocks gave no answer, by name
 
 
@@ -46,8 +48,8 @@ class Worker:
         self.texts: Troubles = {}
         self._mine: list[int] = share.blocks.tolist()
         self._blocks: dict[int, Subproblem] = {}
-        self._last: dict[int, Response] = {}
-        self._marked: tuple[dict[int, Any], dict[int, Response]] = ({}, {})
+        self._last: dict[int, Kept] = {}
+        self._marked: tuple[dict[int, Any], dict[int, Kept]] = ({}, {})
         self._sizes, self._reports = np.diff(layout.start).tolist(), np.diff(layout.report_start).tolist()
         self._limits = threadpool_limits(1)
         self._most = 1  # blocks that are asked together
@@ -81,12 +83,16 @@ class Worker:
         """Number, warm state and last kept answer of the blocks that go to another rank, or why there is none."""
         blocks = [b for b in self._mine if owner[b] != self.ranks.rank]
         try:
-            states = [(b, self._blocks[b].save(), self._last.get(b)) for b in blocks]
+            states = [(b, self._blocks[b].save(), self._kept(b)) for b in blocks]
             sealed(states)  # what cannot be sent is found before anything has moved
         except Exception as error:  # a run goes on with its blocks where they are, whatever one of the user's raises
             log.debug("blocks of rank %d", self.ranks.rank, exc_info=True)
             return f"rank {self.ranks.rank}: {error if str(error) else type(error).__name__}", []
         return "", states
+
+    def _kept(self, b: int) -> Response | None:
+        some, i = self._last.get(b, ([], 0))
+        return some[i] if some else None
 
     def take(self, arriving: list[Moving], share: Share) -> None:
         """From now on this rank has the blocks of `share`, some of them from other ranks; this is a new mark."""
@@ -105,7 +111,7 @@ class Worker:
                 log.debug("block %s", self.layout.keys[b], exc_info=True)
                 self.texts[str(self.layout.keys[b])] = f"{type(error).__name__}: {error}"
             if last is not None:
-                self._last[b] = last
+                self._last[b] = [last], 0
         self.mark()
 
     def columns(self, op: int, flags: int) -> int:
@@ -117,58 +123,80 @@ class Worker:
         columns, at = question.reshape(self.columns(op, flags), -1), self.share.start.tolist()
         self.texts = {}
         parcel = Parcel(self.share, bool(flags & SLOPES))
-        done: dict[int, Response] = {}
-        told = time.perf_counter()
+        told, i = time.perf_counter(), 0
         self._most = 1  # how long blocks take with this question is not known yet
-        for i, b in enumerate(self._mine):
+        while i < len(self._mine):
             if time.perf_counter() - told > TELL_S:
                 told = time.perf_counter()
                 log.info("%d of %d blocks of rank %d have answered", i, len(self._mine), self.ranks.rank)
-            if i in done:
-                parcel.put(i, done[i])
-                continue
             if flags & CUT and self.ranks.asked():
-                parcel.tail[2, i] = SKIPPED
-                continue
-            if op == SOLVE:
-                done = self._together(i, columns, flags, number)
-            response = done[i] if i in done else self.answer(b, op, columns[:, at[i] : at[i + 1]], flags, number)
-            parcel.put(i, response)
+                parcel.tail[2, i:] = SKIPPED
+                break
+            answered = self._together(i, columns, flags, number, parcel) if op == SOLVE else 0
+            if not answered:
+                parcel.put(i, self.answer(self._mine[i], op, columns[:, at[i] : at[i + 1]], flags, number))
+            i += answered or 1
         return parcel.flat
 
-    def _together(self, first: int, columns: FloatArray, flags: int, number: int) -> dict[int, Response]:
-        """Answers of the block at place `first` and of those behind it that keep its company; {} = it has none."""
+    def _together(self, first: int, columns: FloatArray, flags: int, number: int, parcel: Parcel) -> int:
+        """Ask the block at place `first` and those behind it that keep its company; their number, 0 = it has none."""
         company, last = self._blocks[self._mine[first]].company, first + 1
         if company is None:
-            return {}
-        most = min(first + self._most, len(self._mine))
+            return 0
+        most, size = min(first + self._most, len(self._mine)), self._sizes[self._mine[first]]
         while last < most and self._blocks[self._mine[last]].company == company:
+            if self._sizes[self._mine[last]] != size:
+                break
             last += 1
-        mine, at = self._mine[first:last], self.share.start.tolist()
+        mine, at = self._mine[first:last], self.share.start
         blocks = [self._blocks[b] for b in mine]
-        signals = [self._signal(columns[:, at[i] : at[i + 1]], flags, number) for i in range(first, last)]
         marks, began = [block.mark() for block in blocks], time.perf_counter()
         try:
-            found = type(blocks[0]).solve_together(blocks, signals)
-            texts = [self._trouble(b, r) for b, r in zip(mine, found, strict=True)]
+            asked = columns[:, at[first] : at[last]].reshape(len(columns), len(mine), size)
+            found = type(blocks[0]).solve_together(blocks, self._signals(asked, flags, number))
+            if isinstance(found, ResponseRows):
+                self._refuse(found, mine)
+                texts = [""] * len(mine)
+            else:
+                texts = [self._trouble(b, r) for b, r in zip(mine, found, strict=True)]
         except (Exception, SystemExit):  # asked alone, the block at fault says so itself
             log.debug("blocks from %s", self.layout.keys[mine[0]], exc_info=True)
             for block, mark in zip(blocks, marks, strict=True):
                 block.reset(mark)
-            return {}
+            return 0
         each = (time.perf_counter() - began) / len(blocks)
         self._most = max(1, min(MOST_TOGETHER, int(TOGETHER_S / max(each, 1e-9))))
-        done = {}
-        for i, (b, response, text) in enumerate(zip(mine, found, texts, strict=True)):
-            done[first + i] = response = response if response.solve_time else _timed(response, each)
-            self.texts.pop(str(self.layout.keys[b]), None)
-            if text:
-                self.texts[str(self.layout.keys[b])] = text
-            if flags & ASIDE:
-                blocks[i].reset(marks[i])
-            if flags & KEEP and response.status.has_point:
-                self._last[b] = response
-        return done
+        if isinstance(found, ResponseRows):
+            found = found.but(solve_time=each)
+            parcel.put_rows(first, found)
+        else:
+            found = [r if r.solve_time else _timed(r, each) for r in found]
+            for i, response in enumerate(found, first):
+                parcel.put(i, response)
+        for b, text in zip(mine, texts, strict=True):
+            if text or self.texts:
+                self._tell(b, text)
+        if flags & ASIDE:
+            for block, mark in zip(blocks, marks, strict=True):
+                block.reset(mark)
+        if flags & KEEP:
+            for i, b in enumerate(mine):
+                if isinstance(found, ResponseRows) or found[i].status.has_point:
+                    self._last[b] = found, i
+        return len(mine)
+
+    def _refuse(self, found: ResponseRows, mine: list[int]) -> None:
+        """Raises TatonnementError where answers are not of the size their couplings declare, or not finite."""
+        sizes, reports = {self._sizes[b] for b in mine}, {self._reports[b] for b in mine}
+        fit = len(found) == len(mine) and {found.y.shape[1]} == sizes and {found.report.shape[1]} == reports
+        if not (fit and np.isfinite(found.y).all() and np.isfinite(found.cost).all()):
+            raise TatonnementError("answers that are not what the couplings declare")
+
+    def _tell(self, b: int, text: str) -> None:
+        """Why block number b has no answer; "" = it has one."""
+        self.texts.pop(str(self.layout.keys[b]), None)
+        if text:
+            self.texts[str(self.layout.keys[b])] = text
 
     def answer(self, b: int, op: int, columns: FloatArray, flags: int, number: int) -> Response:
         """One block's answer; kept for `detail` where the question says so."""
@@ -177,7 +205,7 @@ class Worker:
         if flags & ASIDE:
             self._blocks[b].reset(before)
         if flags & KEEP and response.status.has_point:
-            self._last[b] = response
+            self._last[b] = [response], 0
         return response
 
     def fingerprints(self) -> dict[int, str]:
@@ -227,7 +255,7 @@ class Worker:
 
     def detail(self) -> dict[Key, Mapping[str, FloatArray]]:
         """Every block's own series at its last kept answer."""
-        return {self.layout.keys[b]: self._series(b, r) for b, r in sorted(self._last.items())}
+        return {self.layout.keys[b]: self._series(b, some[i]) for b, (some, i) in sorted(self._last.items())}
 
     def _one(self, b: int, op: int, columns: FloatArray, flags: int, question: int) -> Response:
         key, block, began = self.layout.keys[b], self._blocks[b], time.perf_counter()
@@ -235,21 +263,20 @@ class Worker:
             if op == EVALUATE:
                 response = block.evaluate(columns[0])
             else:
-                response = block.solve(self._signal(columns, flags, question))
+                response = block.solve(self._signals(columns[:, None], flags, question)[0])
             text = self._trouble(b, response)
         except (Exception, SystemExit) as error:
             log.debug("block %s", key, exc_info=True)
             response, text = Response(columns[0], np.nan, status=Status.ERROR), f"{type(error).__name__}: {error}"
-        self.texts.pop(str(key), None)
-        if text:
-            self.texts[str(key)] = text
+        self._tell(b, text)
         spent = time.perf_counter() - began
         return response if response.solve_time else _timed(response, spent)
 
-    def _signal(self, columns: FloatArray, flags: int, question: int) -> Signal:
+    def _signals(self, columns: FloatArray, flags: int, question: int) -> SignalRows:
+        """Signals from columns (c, b, n)."""
         target, penalty = (columns[1], columns[2]) if flags & PENALISED else (None, None)
         active = columns[-1] > 0 if flags & ACTIVE else None
-        return Signal(columns[0], target, penalty, active, bool(flags & EXACT), question)
+        return SignalRows(columns[0], target, penalty, active, bool(flags & EXACT), question)
 
     def _trouble(self, b: int, response: Response) -> str:
         if not response.status.has_point:

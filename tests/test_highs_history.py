@@ -212,4 +212,4 @@ def test_options_of_the_first_solve_do_not_linger() -> None:
     for s in signals()[:4]:
         assert same_bits(linger.solve(s), plain.solve(s))
     solver = linger._built.backend.solver.warm.solver  # type: ignore[attr-defined]
-    assert solver.getOptionValue("simplex_iteration_limit")[1] > 10_000
+    assert solver.whole_number("simplex_iteration_limit") > 10_000

@@ -22,6 +22,7 @@ LAYERS = (
         "identity",
         "fingerprint",
         "columns",
+        "stacks",
     },
     {
         "subproblem",

@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from decomp.highs.linear import Options
+from decomp.highs.numbers import Asked
 from decomp.highs.program import Program
 from decomp.highs.solving import Outcome, ProgramSolver, Question
 from decomp.highs.state import BlockSettings, Initial, WarmState
-from decomp.highs.together import Asked
 from decomp.messages import BoolArray, FloatArray, IntArray, Response, Signal, Status
 from decomp.pattern import pattern_of
 from decomp.subproblem import Arrays
@@ -47,6 +47,7 @@ class CompiledBlock:
         self.initial_price = None if initial_price is None else np.nan_to_num(initial_price, nan=0.0)
         self.measured = np.ones(len(weight)) if initial_price is None else np.where(np.isnan(initial_price), 0.0, 1.0)
         self.frozen = {} if frozen is None else frozen
+        self._paid: tuple[Initial | None, float] = (None, 0.0)
         self.first_options = dict(first_options or {})
         self.later_options = self.first_options if later_options is None else dict(later_options)
         self.solver = solver or ProgramSolver(self.program, settings, self.first_options, self.later_options)
@@ -101,7 +102,7 @@ class CompiledBlock:
             question = replace(
                 question,
                 stiffness=self.weight * signal.penalty,
-                target=signal.target + self._origin(state) - program.coupling_0,
+                target=signal.target + self.origin(state) - program.coupling_0,
             )
         outcome = self.solver.answer(question, state, exact=signal.exact)
         if not outcome.status.has_point:
@@ -121,7 +122,7 @@ class CompiledBlock:
             return self._failed(ready.status, f"initial schedule: {ready.message}", None, begin)
         program, state = self.program, ready.state
         entries = tuple(f"offer {i} = {value:.6g}" for i, value in enumerate(y))
-        fixed, held = self.solver.holding(program, y + self._origin(state) - program.coupling_0, entries)
+        fixed, held = self.solver.holding(program, y + self.origin(state) - program.coupling_0, entries)
         question = self._question(held, state, np.zeros(len(y)), state.active)
         start = replace(state, basis=None)
         outcome = fixed.answer(question, start, exact=False)
@@ -137,7 +138,7 @@ class CompiledBlock:
             state = state.after(active=signal.active)
         stiffness = None if signal.penalty is None else self.weight * signal.penalty
         return Asked(
-            theta, self.weight * signal.price, self._paid(state), state, self._kept(state, signal.active), signal.id,
+            theta, self.weight * signal.price, self.paid(state), state, self.kept(state, signal.active), signal.id,
             stiffness, signal.target,
         )  # fmt: skip
 
@@ -169,26 +170,28 @@ class CompiledBlock:
             return "the signal's penalty is negative: the block's problem is not convex"
         return ""
 
-    def _origin(self, state: WarmState) -> FloatArray:
+    def origin(self, state: WarmState) -> FloatArray:
         return np.zeros(len(self.weight)) if state.initial is None else state.initial.offer
 
-    def _paid(self, state: WarmState) -> float:
+    def paid(self, state: WarmState) -> float:
         """<initial_price, y0>: what the initial offer is worth, taken off the cost."""
         if self.initial_price is None or state.initial is None:
             return 0.0
-        return float((self.weight * self.initial_price) @ state.initial.offer)
+        if self._paid[0] is not state.initial:  # it is the same all through a run
+            self._paid = state.initial, float((self.weight * self.initial_price) @ state.initial.offer)
+        return self._paid[1]
 
     def _question(self, program: Program, state: WarmState, price: FloatArray, active: BoolArray | None) -> Question:
         worth = self.weight * price
-        constant = program.constant - self._paid(state)
-        constant -= float(np.sum(worth * (program.coupling_0 - self._origin(state))))
-        lb, ub, held = program.lb, program.ub, self._kept(state, active)
+        constant = program.constant - self.paid(state)
+        constant -= float(np.sum(worth * (program.coupling_0 - self.origin(state))))
+        lb, ub, held = program.lb, program.ub, self.kept(state, active)
         if len(held) and state.initial is not None:
             lb, ub = lb.copy(), ub.copy()
             lb[held] = ub[held] = state.initial.point[held]
         return Question(program, program.cost - program.coupling_t @ worth, constant, lb, ub)
 
-    def _kept(self, state: WarmState, active: BoolArray | None) -> IntArray:
+    def kept(self, state: WarmState, active: BoolArray | None) -> IntArray:
         """Columns that keep their initial value while the active entries are."""
         if active is None or state.initial is None or not self.frozen:
             return _NOTHING
@@ -201,8 +204,8 @@ class CompiledBlock:
         x = program.lifted(outcome.x) if outcome.true is None else outcome.true
         offered, told = program.offered_and_told(x)
         return Response(
-            y=offered - self._origin(outcome.state),
-            cost=program.objective(x) - self._paid(outcome.state),
+            y=offered - self.origin(outcome.state),
+            cost=program.objective(x) - self.paid(outcome.state),
             bound=outcome.bound,
             status=outcome.status,
             report=told,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
 
 from decomp.highs.program import Program
 from decomp.highs.tangents import Pool, Terms
@@ -34,26 +35,70 @@ def dual_bound(
     if program.quad is not None:
         curve = program.quad @ x
         cost, constant = cost + curve, constant - 0.5 * float(x @ curve)
-    side = np.where(row_dual > 0, program.row_lo, program.row_hi)
-    used = np.where(np.isfinite(side), row_dual, 0.0)
-    reduced = cost - program.A_t @ used
-    total = constant + float(np.sum(np.multiply(side, used, out=np.zeros_like(used), where=used != 0)))
+    cost, sides = cost[None], (program.row_lo[None], program.row_hi[None])
+    total, reduced = of_rows(program.A_t, cost, np.array([constant]), sides, row_dual[None])
     if len(pool):
         some = np.flatnonzero(pool_dual > 0)
-        reduced -= tangent_sums(program.terms, pool, pool_dual, some, len(cost))
+        reduced[0] -= tangent_sums(program.terms, pool, pool_dual, some, cost.shape[1])
         total += float(pool.level[some] @ pool_dual[some])
-    end = np.where(reduced > 0, lb, ub)
-    end[reduced == 0] = 0.0
-    open_ended = np.isinf(end)
-    if not open_ended.any():
-        bound = total + float(np.sum(reduced * end))
-        return bound if np.isfinite(bound) else None
-    if np.any(np.abs(reduced[open_ended]) > RESIDUAL * np.maximum(1.0, np.abs(cost[open_ended]))):
-        return None
-    reach = np.sum(np.where(open_ended, np.abs(reduced), 0.0) * np.maximum(1.0, np.abs(x)))
-    near = np.where(open_ended, 0.0, reduced * np.where(open_ended, 0.0, end))
-    bound = total + float(np.sum(near)) - REACH * float(reach)
-    return bound if np.isfinite(bound) else None
+    bound = float(of_columns(total, reduced, cost, (lb[None], ub[None]), x[None])[0])
+    return None if np.isnan(bound) else bound
+
+
+def of_rows(
+    A_t: sparse.csr_matrix,
+    cost: FloatArray,
+    constant: FloatArray,
+    sides: tuple[FloatArray, FloatArray],
+    dual: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """constant + sum_i pi_i (lo_i or hi_i), (b,), and cost - A'pi, (b, n), for b programs with one matrix.
+
+    cost (b, n), dual (b, m); sides: lower and upper (b, m), one row = the same for all.
+    """
+    m = dual.shape[1]
+    at = np.flatnonzero(dual != 0)  # most multipliers are 0
+    block, used = at // m if len(dual) > 1 else np.zeros_like(at), dual.ravel()[at]
+    lo, hi = (side.ravel()[at - block * m if len(side) == 1 else at] for side in sides)
+    side = np.where(used > 0, lo, hi)
+    wrong = np.isinf(side)
+    if wrong.any():
+        dual = dual.copy()
+        dual.ravel()[at[wrong]] = used[wrong] = side[wrong] = 0.0
+    total = constant + np.bincount(block, side * used, len(dual))
+    # one block's products after the other's, each in the order of the matrix: as for one alone
+    product = (A_t @ dual[0])[None] if len(dual) == 1 else (A_t @ np.ascontiguousarray(dual.T)).T
+    return total, np.subtract(cost, product, order="C")
+
+
+def of_columns(
+    total: FloatArray,
+    reduced: FloatArray,
+    cost: FloatArray,
+    bounds: tuple[FloatArray, FloatArray],
+    x: FloatArray,
+    column: FloatArray | None = None,
+) -> FloatArray:
+    """total + sum_j d_j (lb_j or ub_j), (b,); nan where nothing is proven.
+
+    reduced, cost, x (b, n); bounds: lower and upper (b, n), one row = the same for all; column (n,): the units
+    all these are in, x = column * what is given, None = 1.
+    """
+    end = np.where(reduced > 0, *bounds)
+    at = np.flatnonzero(np.isinf(end))
+    end.ravel()[at] = 0.0
+    bound = total + (reduced * end).sum(axis=1)
+    at = at[reduced.ravel()[at] != 0]
+    if len(at):
+        n = reduced.shape[1]
+        block = at // n
+        rest, size, price = np.abs(reduced.ravel()[at]), np.abs(x.ravel()[at]), np.abs(cost.ravel()[at])
+        if column is not None:
+            unit = column[at - block * n]
+            rest, size, price = rest / unit, size * unit, price / unit
+        bound = bound - REACH * np.bincount(block, rest * np.maximum(1.0, size), len(total))
+        bound[block[rest > RESIDUAL * np.maximum(1.0, price)]] = np.nan
+    return np.where(np.isfinite(bound), bound, np.nan)
 
 
 def tangent_sums(terms: Terms, pool: Pool, dual: FloatArray, some: IntArray, n: int) -> FloatArray:

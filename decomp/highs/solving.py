@@ -10,8 +10,9 @@ import numpy as np
 
 from decomp.highs.bounds import dual_bound
 from decomp.highs.explain import diagnose
-from decomp.highs.linear import BASIC, DUAL, PRIMAL, Options, WarmLinear
+from decomp.highs.linear import DUAL, PRIMAL, Options, WarmLinear
 from decomp.highs.mixed import solve_mixed
+from decomp.highs.native import BASIC
 from decomp.highs.program import Program
 from decomp.highs.quadratic import Quadratic
 from decomp.highs.scaling import Scaled
@@ -212,7 +213,7 @@ class ProgramSolver:
         if state.basis is None or len(state.pool) <= 2 * most:
             return state
         m = len(program.row_names)
-        held = state.basis.codes()[1][m:] != int(BASIC)
+        held = state.basis.rows[m:] != BASIC
         newest_first = np.arange(len(idle), 0, -1)
         keep = held.copy()
         keep[np.lexsort((newest_first, idle, ~held))[:most]] = True

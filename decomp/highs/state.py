@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from decomp.errors import InputError, Mistake
-from decomp.highs.linear import Basis
+from decomp.highs.native import Basis
 from decomp.highs.tangents import Pool, Terms
 from decomp.messages import BoolArray, FloatArray, IntArray
 from decomp.subproblem import Arrays
@@ -110,7 +110,7 @@ class WarmState:
             "tangent_idle": self.idle,
         }
         if self.basis is not None:
-            out["basis_columns"], out["basis_rows"] = self.basis.codes()
+            out["basis_columns"], out["basis_rows"] = self.basis.apart()
         if self.whole is not None:
             out["whole"] = self.whole
         if self.active is not None:
@@ -126,7 +126,7 @@ class WarmState:
         width = terms.column.shape[1]
         shape = (len(arrays["tangent_term"]), width)
         touch, slope = (np.asarray(arrays[f"tangent_{part}"], float).reshape(shape) for part in ("touch", "slope"))
-        basis = Basis.from_codes(arrays["basis_columns"], arrays["basis_rows"]) if "basis_rows" in arrays else None
+        basis = Basis.of(arrays["basis_columns"], arrays["basis_rows"]) if "basis_rows" in arrays else None
         initial = None
         if "initial_point" in arrays:
             initial = Initial(arrays["initial_offer"], arrays["initial_point"], float(arrays["initial_cost"][0]))

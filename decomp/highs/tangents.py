@@ -120,7 +120,7 @@ class Terms:
     open: BoolArray = field(init=False)
     _calls: tuple[tuple[Function, Gradient, int, Any], ...] = field(init=False)  # alike groups are asked at once
     _all_decided: bool = field(init=False)
-    _distinct: bool = field(init=False)  # no epigraph variable belongs to two terms
+    distinct: bool = field(init=False)  # no epigraph variable belongs to two terms
 
     def __post_init__(self) -> None:
         width = max((len(g.column) for g in self.groups), default=0)
@@ -139,7 +139,7 @@ class Terms:
             ("open", is_open),
             ("_calls", self._alike()),
             ("_all_decided", bool(np.all(column >= 0))),
-            ("_distinct", len(set(epigraph.tolist())) == len(epigraph)),
+            ("distinct", len(set(epigraph.tolist())) == len(epigraph)),
         ):
             object.__setattr__(self, name, value)
 
@@ -197,7 +197,7 @@ class Terms:
     def lifted(self, x: FloatArray, values: FloatArray) -> FloatArray:
         """The point with every epigraph variable raised to its term's value."""
         x = x.copy()
-        if self._distinct:
+        if self.distinct:
             x[self.epigraph] = np.maximum(x[self.epigraph], values)
         else:
             np.maximum.at(x, self.epigraph, values)

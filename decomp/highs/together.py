@@ -1,124 +1,135 @@
 """Blocks of one template asked together: what is not the solver's work is done for all of them at once.
 
-Every answer has the bits it has when its block is asked alone: sums run in the same order, however many there are.
+Every answer has the bits it has when its block is asked alone: sums run in the same order, however many there are. All
+is in the solver's units, which are powers of two of the model's: no product there has other digits.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
-from decomp.highs.bounds import REACH, RESIDUAL
-from decomp.highs.linear import Basis
-from decomp.highs.numbers import Asked, Numbers, lifted, numbers_of, origins, product
-from decomp.highs.program import Program
+from decomp.highs.bounds import of_columns, of_rows
+from decomp.highs.native import Basis, Pair
+from decomp.highs.numbers import product
 from decomp.highs.solving import ProgramSolver
 from decomp.highs.state import WarmState
 from decomp.highs.template import Template
-from decomp.messages import FloatArray, IntArray, Response
-from decomp.pattern import CONVEX
+from decomp.messages import FloatArray, IntArray
+from decomp.stacks import ResponseRows
+
+SCALED = ("cost", "row_lo", "row_hi", "lb", "ub")
 
 
-def possible(template: Template, solver: ProgramSolver) -> bool:
-    """Can blocks of this template be asked together? Linear, no integers, settled tangents, one matrix for all."""
-    program, s = template.program, solver.settings
-    plain = program.quad is None and not len(solver.integer) and not program.terms.open.any()
-    return plain and s.time_limit_s is None and s.fresh_every == 0 and all(v.part != "A" for v in template.varying)
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """b blocks at a price: parameters (b, p), weight times price (b, n_u), offset of the cost (b,), where offers are
+    measured from (b, n_u), warm states; columns that a block holds at its initial point, by place."""
+
+    theta: FloatArray
+    worth: FloatArray
+    paid: FloatArray
+    origin: FloatArray
+    states: Sequence[WarmState]
+    held: dict[int, IntArray]
+    signal_id: int
 
 
-def ready(solver: ProgramSolver, state: WarmState | None) -> bool:
-    """Has the block been solved before, and does the solver hold the template's matrix?"""
-    return state is not None and state.basis is not None and solver.warm.solver is not None
+class Together:
+    """What all blocks of a template have in common, and how they are answered."""
+
+    def __init__(self, template: Template, solver: ProgramSolver) -> None:
+        program, scaled = template.program, solver.scaled
+        self.template, self.solver, self.column = template, solver, scaled.column
+        self.inverse = 1.0 / scaled.column
+        column, row = (scaled.column, self.inverse), scaled.row
+        unit = {"cost": column[0], "lb": column[1], "ub": column[1], "row_lo": row, "row_hi": row}
+        self.same = {part: getattr(program, part) * unit[part] for part in SCALED}
+        self.same |= {
+            "constant": np.array([program.constant]), "given": program.terms.given.ravel(),
+            "coupling_0": program.coupling_0, "report_0": program.report_0,
+        }  # fmt: skip
+        factor = np.ones(len(template.base))
+        for v in template.varying:
+            if v.part in SCALED:
+                factor[v.rows] = unit[v.part][v.at]
+        self.base, self.slope = template.base * factor, _times(template.slope, factor)
+        self.priced = _times(program.coupling_t, scaled.column)
+        self.A_t = sparse.csr_matrix(scaled.rows.A.T)
+        self.outputs = sparse.csr_matrix(sparse.vstack([program.coupling, program.report]))
+
+    @classmethod
+    def of(cls, template: Template, solver: ProgramSolver) -> Together | None:
+        """None where blocks of this template cannot be asked together: it must be linear, without integers, with
+        settled tangents and one matrix for all."""
+        program, s = template.program, solver.settings
+        plain = program.quad is None and not len(solver.integer) and not program.terms.open.any()
+        one = all(v.part != "A" for v in template.varying)
+        return cls(template, solver) if plain and one and s.time_limit_s is None and s.fresh_every == 0 else None
+
+    def solve(self, asked: Asked) -> tuple[ResponseRows, list[Basis | None]]:
+        """Answers and bases of all blocks; no basis for a block that must be asked alone (no optimum was found)."""
+        begin, program, warm = time.perf_counter(), self.template.program, self.solver.warm
+        n = self._numbers(asked)
+        cost = n["cost"] - product(self.priced, asked.worth)
+        bounds, sides = (n["lb"], n["ub"]), (n["row_lo"], n["row_hi"])
+        bases = [state.basis for state in asked.states]
+        x, dual, after = warm.sweep(program, cost, _alike(bounds), _alike(sides), bases, self.solver.later_options)
+        constant = n["constant"][:, 0]
+        total = constant - asked.paid - np.sum(asked.worth * (n["coupling_0"] - asked.origin), axis=1)
+        bound = of_columns(*of_rows(self.A_t, cost, total, sides, dual), cost, bounds, x, self.column)
+        self._lift(n["given"], x)
+        value = np.sum(n["cost"] * x, axis=1) + constant - asked.paid
+        true, width = x * self.column, len(program.coupling_0)
+        told = product(self.outputs, true)
+        offer = told[:, :width] + n["coupling_0"] - asked.origin
+        report = told[:, width:] + n["report_0"]
+        each = (time.perf_counter() - begin) / len(after)
+        return ResponseRows(offer, value, bound, report, true, asked.signal_id, each), after
+
+    def _numbers(self, asked: Asked) -> dict[str, FloatArray]:
+        """Each part of the programs (b, ..), one row where it is the same in all."""
+        b = len(asked.theta)
+        values = self.base + product(self.slope, asked.theta)
+        several = {v.part for v in self.template.varying} | ({"lb", "ub"} if asked.held else set())
+        full = {part: np.tile(value, (b, 1)) if part in several else value[None] for part, value in self.same.items()}
+        for v in self.template.varying:
+            full[v.part][:, v.at] = values[:, v.rows]
+        for i, held in asked.held.items():
+            initial = asked.states[i].initial
+            assert initial is not None
+            full["lb"][i, held] = full["ub"][i, held] = initial.point[held] * self.inverse[held]
+        return full
+
+    def _lift(self, given: FloatArray, x: FloatArray) -> None:
+        """Raise the epigraph variables of the points x (b, n), in the solver's units, to their functions."""
+        terms, column = self.template.program.terms, self.template.program.terms.column
+        if not len(terms):
+            return
+        at = x[:, column] * self.column[column]
+        if not (column >= 0).all():
+            at = np.where(column >= 0, at, given.reshape(-1, *column.shape))
+        values = terms.values(np.ascontiguousarray(at)) * self.inverse[terms.epigraph]
+        for j in range(len(x)) if not terms.distinct else ():
+            np.maximum.at(x[j], terms.epigraph, values[j])
+        if terms.distinct:
+            x[:, terms.epigraph] = np.maximum(x[:, terms.epigraph], values)
 
 
-def solve_together(
-    template: Template, solver: ProgramSolver, asked: Sequence[Asked]
-) -> list[tuple[Response, WarmState] | None]:
-    """Answers and states of all blocks; None for a block that must be asked alone (the solver found no optimum)."""
-    program, begin = template.program, time.perf_counter()
-    worth = np.array([a.worth for a in asked])
-    n = numbers_of(template, np.array([a.theta for a in asked]), asked)
-    cost = n.cost - product(program.coupling_t, worth)
-    bases = [a.state.basis for a in asked]
-    x, dual, after = _solved(template, solver, cost, n, bases, [a.held for a in asked])
-    origin = origins(asked, worth.shape[1])
-    paid = np.array([a.paid for a in asked])
-    constant = n.constant - paid
-    constant = constant - np.sum(worth * (n.coupling_0 - origin), axis=1)
-    bound = _bounds(program, cost, constant, n, x, dual)
-    true = lifted(program, n.given, x)
-    offer = product(program.coupling, true) + n.coupling_0 - origin
-    told = product(program.report, true) + n.report_0
-    value = np.sum(n.cost * true, axis=1) + n.constant - paid
-    each = (time.perf_counter() - begin) / len(asked)
-    out: list[tuple[Response, WarmState] | None] = []
-    for i, (a, basis, cost_i, bound_i) in enumerate(zip(asked, after, value.tolist(), bound.tolist(), strict=True)):
-        if basis is None:
-            out.append(None)
-            continue
-        proven = None if math.isnan(bound_i) else bound_i
-        response = Response(
-            offer[i], cost_i, proven, report=told[i], pattern=CONVEX, point=true[i], signal_id=a.signal_id,
-            solve_time=each,
-        )  # fmt: skip
-        out.append((response, a.state.after(basis=basis)))
-    return out
+def _alike(pair: Pair) -> Pair:
+    """Both with as many rows."""
+    if len(pair[0]) == len(pair[1]):
+        return pair
+    rows = max(len(part) for part in pair)
+    first, second = (np.ascontiguousarray(np.broadcast_to(part, (rows, part.shape[1]))) for part in pair)
+    return first, second
 
 
-def _solved(
-    template: Template,
-    solver: ProgramSolver,
-    cost: FloatArray,
-    n: Numbers,
-    bases: Sequence[Basis | None],
-    held: Sequence[IntArray],
-) -> tuple[FloatArray, FloatArray, list[Basis | None]]:
-    """Points (b, n) and multipliers of the rows (b, m) in the program's own units, and the bases."""
-    program, scaled, warm = template.program, solver.scaled, solver.warm
-    warm.prepare(program, solver.later_options)
-    places = template.places(np.concatenate([*held, np.zeros(0, np.int64)]))
-    at = (places.cost, places.bounds, places.rows)
-    columns, bounds, rows = at
-
-    def of(i: int) -> list[FloatArray]:
-        """All numbers of one block, as the solver is to hold them."""
-        inverse = warm.inverse
-        return [
-            cost[i] * scaled.column, n.lb[i] * inverse, n.ub[i] * inverse, n.lo[i] * scaled.row, n.hi[i] * scaled.row
-        ]  # fmt: skip
-
-    passed = [
-        cost[:, columns] * scaled.column[columns], n.lb[:, bounds] * warm.inverse[bounds],
-        n.ub[:, bounds] * warm.inverse[bounds], n.lo[:, rows] * scaled.row[rows], n.hi[:, rows] * scaled.row[rows],
-    ]  # fmt: skip
-    parts = [np.ascontiguousarray(p) for p in passed]
-    x, dual = np.zeros((len(cost), len(scaled.column))), np.zeros((len(cost), len(scaled.row)))
-    warm.pass_numbers(*of(0))  # also where these blocks are all alike
-    after = [
-        warm.again(at, numbers, basis, solver.later_options, x[i], dual[i])
-        for i, (basis, *numbers) in enumerate(zip(bases, *parts, strict=True))
-    ]
-    warm.held = of(-1)
-    return x * scaled.column, dual * scaled.row, after
-
-
-def _bounds(
-    program: Program, cost: FloatArray, constant: FloatArray, n: Numbers, x: FloatArray, dual: FloatArray
-) -> FloatArray:
-    """As `dual_bound`, for each row; nan where nothing is proven."""
-    side = np.where(dual > 0, n.lo, n.hi)
-    used = np.where(np.isfinite(side), dual, 0.0)
-    worth = np.multiply(side, used, out=np.zeros_like(used), where=used != 0)
-    reduced = cost - product(program.A_t, used)
-    end = np.where(reduced > 0, n.lb, n.ub)
-    end[reduced == 0] = 0.0
-    is_open = np.isinf(end)
-    bound = constant + worth.sum(axis=1) + np.where(is_open, 0.0, reduced * np.where(is_open, 0.0, end)).sum(axis=1)
-    if is_open.any():
-        rest = np.where(is_open, np.abs(reduced), 0.0)
-        bound = bound - REACH * (rest * np.maximum(1.0, np.abs(x))).sum(axis=1)
-        bound[np.any(rest > RESIDUAL * np.maximum(1.0, np.abs(cost)), axis=1)] = np.nan
-    return np.where(np.isfinite(bound), bound, np.nan)
+def _times(matrix: sparse.csr_matrix, factor: FloatArray) -> sparse.csr_matrix:
+    """Each row times its factor, the stored entries in their order: it is that of the sums."""
+    data = matrix.data * np.repeat(factor, np.diff(matrix.indptr))
+    return sparse.csr_matrix((data, matrix.indices, matrix.indptr), shape=matrix.shape)

@@ -19,6 +19,7 @@ from decomp.errors import InputError, Mistake
 from decomp.highs.tangents import ConvexTerm
 from decomp.messages import Coupling, FloatArray, IntArray, Key, Response, Status
 from decomp.pyomo_block import Initial, PyomoSubproblem
+from decomp.stacks import ResponseRows
 from problems.lec.balances import add_balances
 from problems.lec.data import LecData
 from problems.lec.device import Series
@@ -198,6 +199,13 @@ class LocalEnergyCommunity(PyomoSubproblem):
                 self._first_import = (first, self.value(first.point, "report"))
             told.append(self._first_import[1])
         return response.but(message=message, report=np.concatenate(told))
+
+    @classmethod
+    def finished_together(cls, blocks: Sequence[LocalEnergyCommunity], answers: ResponseRows) -> Sequence[Response]:
+        if cls.finished is not LocalEnergyCommunity.finished or any(b.trades_p or b.tells_first_import for b in blocks):
+            return super().finished_together(blocks, answers)
+        first = np.array([block.initial.offer[: block.data.n] for block in blocks])
+        return answers.but(report=np.concatenate([answers.report, first], axis=1))
 
 
 def coupling(
