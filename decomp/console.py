@@ -122,6 +122,8 @@ def last_lines(result: Result, files: Sequence[Path], folder: Path) -> str:
     elif certificate is not None and certificate.upper_bound is not None:
         # the offers themselves cannot be realised, what was asked for can
         lines.append(f"cost at the {certificate.recovered} {certificate.upper_bound:.8g}{_proven(certificate)}")
+    if result.point:
+        lines.append(f"schedules, tables and figures are of {result.point}")
     names = ", ".join(str(f.relative_to(folder)) if f.is_relative_to(folder) else str(f) for f in files)
     lines.append(f"{folder}: {names}")
     return "\n".join(lines)

@@ -190,6 +190,7 @@ def _summary(result: Result, case: Mapping[str, Any], extra: Mapping[str, Any]) 
         "gap_coordination": c.gap_coordination if c else None,
         "bound_of": c.bound_of if c and c.lower_bound is not None else None,
         "recovered": c.recovered if c else None,
+        "point": result.point,
         "limits_met": result.check.feasible if result.check else None,
         "spread": spread[0] if spread else None,
         "spread_at": spread[1] if spread else None,

@@ -109,6 +109,17 @@ class Result:
     earlier: Earlier | None = None
 
     @property
+    def point(self) -> str:
+        """Which point the answers, and all series and figures made of them, belong to; "" where there is none."""
+        if self.answers is None or self.final is None:
+            return ""
+        if self.status in ("certified", "certified_linearised"):
+            return "the certified point"
+        spread, where = self.layout.spread(self.final.answers.y)
+        apart = f"; scenarios differ there by up to {spread:.3g} at {where}" if spread > 0 else ""
+        return f"the offers of the last round, not proven to be any optimum{apart}"
+
+    @property
     def objective(self) -> float | None:
         """sum pi f + g at the final point; None where it could not be evaluated."""
         if self.answers is None or self.request is None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from uncertain_market import PROB, SCENARIOS, Producer, by_hand, couplings, network, optimum
 
 from decomp.certificate import CertificateSettings
+from decomp.console import last_lines
 from decomp.engine import Limits, run
 from decomp.errors import RefusedError
 from decomp.messages import Key
+from decomp.result_files import write
 from decomp.rules import RULES, DualAscent
 from decomp.steps import Step, constant
 from decomp.stopping import Gap, RunStatus
@@ -82,3 +86,21 @@ def test_every_rule_encloses_the_optimum_and_says_how_it_ended(rule, name):
         for unit in PROB:
             y = np.array([result.certificate.answers[Key(unit, s)].y for s in SCENARIOS])
             assert np.ptp(y, axis=0).max() < 1e-6
+
+
+@pytest.mark.parametrize(("rule", "limit"), [("dual_ascent", 2), ("bundle", 12)])
+def test_a_run_says_of_which_point_its_series_are(rule, limit, tmp_path):
+    blocks, coordinator, coupling, _ = problem("linear")
+    result = run(
+        blocks, coordinator, RULES[rule](**REQUIRED.get(rule, {})), coupling=coupling,
+        stop=[Gap(1e-4, 0.0, "total")], limits=Limits(limit), certificate=CertificateSettings(every=1),
+    )  # fmt: skip
+    write(result, tmp_path, case={}, extra={})
+    told = json.loads((tmp_path / "result.json").read_text())["point"]
+    assert told in last_lines(result, [], Path("results"))
+    if result.status == RunStatus.CERTIFIED:
+        assert told == "the certified point"
+    else:
+        spread, where = result.layout.spread(result.final.answers.y)
+        assert told.startswith("the offers of the last round, not proven")
+        assert told.endswith(f"scenarios differ there by up to {spread:.3g} at {where}")

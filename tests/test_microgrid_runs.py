@@ -195,6 +195,15 @@ def test_demand_response_earns_and_catches_up():
     )
     assert curtailed.sum() > 0.01
     assert series["DR/catch_up_mw"].sum() == pytest.approx(curtailed.sum(), abs=1e-6)
+    assert series["DR/outstanding_mwh"] == pytest.approx(np.cumsum(curtailed - series["DR/catch_up_mw"]), abs=1e-6)
+    assert series["DR/cost_usd"] == pytest.approx(5.0 * curtailed, abs=1e-6)  # customers, by the expected energy
+    stored = sum(series[f"{name}/stored_mw"] for name in ("MT1", "MT2", "PV", "WT"))
+    assert stored == pytest.approx(series["ESS/charge_mw"] + series["DR/catch_up_mw"], abs=1e-6)
+    offered = sum(series[f"{name}/energy_mw"] for name in problem.settings.units)
+    assert np.all(series["MG/bid_energy"] <= offered + 1e-6)
+    earned = sum(series[f"MG/revenue_{name}"].sum() for name in PRODUCTS)
+    spent = sum(series[f"{name}/cost_usd"].sum() for name in problem.settings.units)
+    assert -with_it.objective == pytest.approx(earned - spent, abs=1e-3)
 
 
 def test_reactive_power_beyond_the_contract_is_a_bid_where_it_is_paid():

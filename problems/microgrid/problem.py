@@ -137,21 +137,28 @@ class Microgrid(Problem):
         if not result.details:
             return written
         written += results.write(self, result.details, folder)
-        written += tables.write(self._beside_the_paper(result), folder)
+        if self._hourly:
+            written += tables.write(self._beside_the_paper(result), folder)
         if self.settings.bidding.curves:
             wanted = [(curve.unit, curve.hour) for curve in self.settings.bidding.curves]
             found = bidding.bidding_curves(self, wanted, self.settings.bidding.prices)
             found.to_csv(folder / "bidding_curves.csv", index=False, lineterminator="\n")
             written.append(folder / "bidding_curves.csv")
-        written.append(claims.write(folder))
+        if self._hourly:
+            written.append(claims.write(folder))
         return [*written, *figures.draw(folder)]
 
     def tables(self, result: Result, folder: Path) -> Sequence[Any]:
         """Tables 6 and 7 and the claims; what `write` has left in the folder is read."""
-        if not result.details:
+        if not result.details or not self._hourly:
             return ()
         judged = claims.compact(pd.read_csv(folder / "claims.csv", keep_default_na=False))
         return (*tables.render(self._beside_the_paper(result)), judged)
+
+    @property
+    def _hourly(self) -> bool:
+        """The paper tells what happens hour by hour: with other steps nothing is set beside it."""
+        return self.axis.settings.step_min == 60
 
     def _beside_the_paper(self, result: Result) -> Any:
         bids = results.bids_table(self, result.details)
