@@ -31,9 +31,11 @@ class Coordinator(ABC):
 
     abilities  what it can do beyond answering: "model" (its own QuadraticModel when asked). A rule that needs more is
                refused before round 0.
+    shares_work  parts ask for work in rows (`steps`), so that ranks help each other even where there is one part
     """
 
     abilities: ClassVar[frozenset[str]] = frozenset()
+    shares_work: ClassVar[bool] = False
 
     nodes: tuple[str, ...]
     groups: tuple[str, ...]

@@ -56,7 +56,7 @@ class Fleet:
         self._shares = [Share(layout, own) for own in self.owned]
         self._worker = Worker(ranks, layout, make, self._shares[ranks.rank])
         self._spread: SpreadParts | None = None
-        if coordinator is not None and ranks.size > 1 and len(coordinator.parts()) > 1:
+        if coordinator is not None and ranks.size > 1 and (coordinator.shares_work or len(coordinator.parts()) > 1):
             self._spread = SpreadParts(
                 coordinator, ranks, layout, lambda *said: self._header(PARTS, *said), lambda: self.may_be_cut
             )
@@ -270,7 +270,7 @@ class Fleet:
 
     def _explained(self) -> dict[str, str]:
         self._header(EXPLAIN)
-        texts = self.ranks.gather_objects(self._worker.texts)
+        texts = gathered(self.ranks, self._worker.texts)
         assert texts is not None
         return dict(sorted((name, why) for part in texts for name, why in part.items()))
 
@@ -290,7 +290,7 @@ class Fleet:
             if op == BUILD:
                 gather((worker.build(), worker.built_s))
             elif op == EXPLAIN:
-                gather(worker.texts)
+                gathered(self.ranks, worker.texts)
             elif op == DETAIL:
                 gather(worker.detail())
             elif op == MARK:

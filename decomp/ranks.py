@@ -49,6 +49,10 @@ class Ranks(Protocol):
         """Every rank's stretch of floats, on the root."""
         ...
 
+    def share(self, array: FloatArray) -> list[FloatArray]:
+        """Every rank's stretch of floats, of any length, on all ranks."""
+        ...
+
     def send(self, to: int, message: FloatArray) -> None:
         """Send floats to one rank, without waiting until they are read."""
         ...
@@ -93,6 +97,9 @@ class Serial:
         return parts[0]
 
     def gather(self, array: FloatArray, lengths: list[int]) -> list[FloatArray] | None:
+        return [array]
+
+    def share(self, array: FloatArray) -> list[FloatArray]:
         return [array]
 
     def send(self, to: int, message: FloatArray) -> None:
@@ -177,6 +184,13 @@ class Mpi:
             return None
         everything = np.empty(sum(lengths))
         self._wait(self._comm.Igatherv(array, [everything, lengths, None, self._mpi.DOUBLE], root=0))
+        return np.split(everything, np.cumsum(lengths)[:-1])
+
+    def share(self, array: FloatArray) -> list[FloatArray]:
+        lengths = np.empty(self.size, np.int64)
+        self._wait(self._comm.Iallgather(np.array([len(array)], np.int64), lengths))
+        everything = np.empty(int(lengths.sum()))
+        self._wait(self._comm.Iallgatherv(array, [everything, lengths.tolist(), None, self._mpi.DOUBLE]))
         return np.split(everything, np.cumsum(lengths)[:-1])
 
     def send(self, to: int, message: FloatArray) -> None:

@@ -1,7 +1,9 @@
-"""The coordinator's independent parts (hours), each asked on one of the ranks.
+"""The coordinator's independent parts (hours), each asked on one of the ranks, and their work in rows on all of them.
 
 A part's answer depends on the part, the question, the reports and the warm value alone, so it is the same on whichever
-rank it is found; answers are put back in order of parts before anything is summed.
+rank it is found; answers are put back in order of parts before anything is summed. The parts go on together, from one
+piece of work to the next; where there are few of them, every piece (the flows of an hour, a scenario each) is cut over
+the ranks.
 """
 
 from __future__ import annotations
@@ -11,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from decomp.coordinator import Coordinator, Parts, Reports, ask
+from decomp.coordinator import Coordinator, Parts, Reports
 from decomp.envelope import opened, sealed
 from decomp.errors import AskedToStop, CoordinatorError, TatonnementError
 from decomp.layout import Layout
 from decomp.messages import BoolArray, FloatArray, IntArray, Request
 from decomp.ranks import Ranks
+from decomp.row_work import Found, Steps, Work, joined
 
 NEW_REPORTS, MAY_BE_CUT = 1, 2  # flags of a question to the parts
+WHOLE = 4  # pieces of work for each rank from which on none is cut: whole ones are dealt out evenly enough
 
 
 class SpreadParts(Parts):
@@ -98,15 +102,61 @@ class SpreadParts(Parts):
     def _own(
         self, what: str, owner: IntArray, questions: list[tuple[Any, ...]], asked: Callable[[], bool]
     ) -> list[tuple[int, str, Any]]:
+        """This rank's answers. All ranks take the same turns: what is missing was skipped."""
         told: list[tuple[int, str, Any]] = []
-        for part in np.flatnonzero(owner == self.ranks.rank).tolist():
-            if asked():
-                break  # what is missing was skipped
+        steps: dict[int, Steps[Any]] = {}
+        wanted: dict[int, Work] = {}
+
+        def go_on(part: int, found: Found | None) -> None:
+            wanted.pop(part, None)
             try:
-                told.append((part, "found", ask(self.coordinator, what, part, questions[part], self._reports)))
+                wanted[part] = next(steps[part]) if found is None else steps[part].send(found)
+            except StopIteration as end:
+                told.append((part, "found", end.value))
             except TatonnementError as error:
                 told.append((part, "failed", str(error)))
-        return told
+
+        mine = np.flatnonzero(owner == self.ranks.rank).tolist()
+        for part in mine:
+            if asked():
+                break
+            steps[part] = self.coordinator.steps(what, part, questions[part], self._reports)
+            go_on(part, None)
+        while True:
+            counts = self.ranks.share(np.array([float(len(wanted)), float(asked())]))
+            open_, stop = np.sum(counts, axis=0)
+            if stop or not open_:
+                return told
+            if open_ < WHOLE * self.ranks.size:
+                for part, found in self._together(wanted).items():
+                    go_on(part, found)
+                continue
+            for part, work in list(wanted.items()):
+                if asked():
+                    break
+                go_on(part, self.coordinator.do(work))
+
+    def _together(self, wanted: dict[int, Work]) -> dict[int, Found]:
+        """What was found for this rank's parts, every rank having done a stretch of every piece of work."""
+        rank, size = self.ranks.rank, self.ranks.size
+        every: list[tuple[int, Work]] = [each for told in shared(self.ranks, list(wanted.items())) for each in told]
+        done = []
+        for i, (_, work) in enumerate(every):
+            # the longer stretches of several pieces of work lie on different ranks
+            begin, end = ((work.length * turn) // size for turn in ((rank + i) % size, (rank + i) % size + 1))
+            done.append(self.coordinator.do(work.stretch(begin, end)) if end > begin else None)
+        stretches = shared(self.ranks, done)
+        found: dict[int, Found] = {}
+        for i, (part, _) in enumerate(every):
+            if part in wanted:
+                in_order = [stretches[(turn - i) % size][i] for turn in range(size)]
+                found[part] = joined([stretch for stretch in in_order if stretch is not None])
+        return found
+
+
+def shared(ranks: Ranks, value: Any) -> list[Any]:
+    """Every rank's plain value, on all of them; without pickles."""
+    return [opened(message) for message in ranks.share(sealed(value))]
 
 
 def gathered(ranks: Ranks, value: Any) -> list[Any] | None:

@@ -67,6 +67,7 @@ class DSO(Coordinator):
     """
 
     abilities = frozenset({"model"})
+    shares_work = True
 
     def __init__(
         self,

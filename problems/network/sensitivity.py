@@ -142,7 +142,8 @@ def derivatives(
         for kind in (0, 1):
             pulls[weighted[:, None], kind, kernel.others] = adjoint[:, kind * m : (kind + 1) * m]
         if curved:
-            bend[weighted] = _curvature(kernel, v[weighted][:, kernel.others], x[weighted, :, :curved], adjoint)
+            dx = np.ascontiguousarray(x[weighted][:, :, :curved])
+            bend[weighted] = _curvature(kernel, np.ascontiguousarray(v[weighted][:, kernel.others]), dx, adjoint)
     return Derivatives(slopes, pulls, bend)
 
 
@@ -184,7 +185,7 @@ def sensitivity(network: Network, v: ComplexArray) -> Sensitivity:
 def sensitivities(network: Network, v: ComplexArray) -> list[Sensitivity]:
     """The derivatives at each of the solutions v (K, n); none depends on its neighbours."""
     kernel = kernel_of(network)
-    inside = v[:, kernel.others]
+    inside = np.ascontiguousarray(v[:, kernel.others])
     inverse = _inverses(kernel, inside)
     factors: list[Factors] = (
         [kernel.jacobian(row) for row in inside] if inverse is None else [Inverse(matrix) for matrix in inverse]
