@@ -12,6 +12,7 @@ import pytest
 from campus import CASES
 
 from decomp.config import load
+from decomp.engine import Limits, run
 from decomp.errors import InputError
 from decomp.messages import Key, Signal
 from problems.fleet.build import unit_shape
@@ -229,6 +230,45 @@ def test_a_case_without_any_community_is_refused(tmp_path):
     begin, end = text.index("[fleet] "), text.index("[dso]")
     (tmp_path / "case.toml").write_text(text[:begin] + text[end:])
     assert "no community takes part" in _mistakes(load, tmp_path / "case.toml")
+
+
+@pytest.mark.parametrize(("units", "load_kw"), [(1, [20.0, 60.0]), (500, [1.0, 5.0])])
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_fleets_at_their_extremes_have_the_stress_that_is_asked(units, load_kw, share):
+    market = _market(units=units, load_kw=load_kw, stress={"side": "low", "share": share})
+    assert len(market.lecs) == len(market.couplings) == units
+    p, q = -market.coordinator.p_load_kw, -market.coordinator.q_load_kvar
+    for name, lec in market.lecs.items():
+        load, pv, reactive = rated(lec, market.data[name])
+        p[:, market.network.bus(lec.bus)] += load + pv
+        q[:, market.network.bus(lec.bus)] += reactive
+    assert np.count_nonzero(violating(market.network, p, q) > TOLERANCE_PU) == 24 * share
+
+
+def test_a_stress_that_the_fleet_alone_exceeds_is_refused():
+    assert "24 of 24 steps violate whatever the factor, 3 are wanted" in _mistakes(load, CASE, ["fleet.units=500"])
+
+
+def test_a_feeder_of_two_buses_with_all_units_at_one_of_them_runs(tmp_path):
+    for name in ("chalmers", "case33bw"):
+        shutil.copytree(CASES / name, tmp_path / name)
+    own = tmp_path / "case33bw"
+    for name, lines in (("buses", 3), ("lines", 2), ("loads", 2)):
+        text = (own / f"{name}.csv").read_text().splitlines()
+        (own / f"{name}.csv").write_text("\n".join(text[:lines]) + "\n")
+    text = (own / "lines.csv").read_text().replace("0.0922,0.047", "9.22,4.7")
+    (own / "lines.csv").write_text(text)
+    shutil.copy(CASE, tmp_path / "case.toml")
+    case = load(tmp_path / "case.toml", ["fleet.units=3"])
+    problem = case.problem
+    assert list(problem.pcc.values()) == ["1", "1", "1"]
+    assert len(problem.coordinator.nodes) == 24
+    result = run(
+        problem.subproblem, problem.coordinator, case.rule, coupling=problem.couplings, stop=[], limits=Limits(2)
+    )
+    assert (result.status, len(result.rows)) == ("iteration_limit", 2), result.reason
+    assert result.rows[0].violation > 0  # the stress the fleet is to cure
+    assert result.certificate.lower_bound <= result.certificate.upper_bound + 1e-7
 
 
 def test_a_name_that_a_unit_has_already_is_told():

@@ -67,6 +67,7 @@ keep = 100
 [market]
 units = 3
 """
+STOCHASTIC = CAMPUS.with_name("chalmers_stochastic.toml")
 RULE_TABLES = {
     "dual_ascent": ["rule.step={kind='constant', a=0.1}"],
     "averaged_answers": ["rule.rule={kind='admm'}"],
@@ -370,6 +371,19 @@ def test_the_bundle_on_the_campus_is_taken_up(tmp_path):
 @pytest.mark.parametrize("rule", sorted(set(RULES) - {"newton", "progressive_hedging"}))
 def test_every_rule_on_the_campus_is_taken_up(tmp_path, rule):
     taken_up_on_the_campus(rule, tmp_path, 6, [1, 4])
+
+
+@pytest.mark.slow
+def test_new_solver_objects_and_blocks_asked_alone_change_no_byte(tmp_path, monkeypatch):
+    texts = ["scenarios.count=3", "scenarios.sample=30", "solver.tangents='fixed'", "solver.integers='relax'"]
+
+    def files(name, *more):
+        return case_run(load(STOCHASTIC, [*texts, *more], "admm"), 3, tmp_path / name)
+
+    together = files("together")
+    monkeypatch.setattr(worker, "MOST_TOGETHER", 1)
+    assert files("alone") == together
+    assert files("fresh", "solver.fresh_every=1") == together
 
 
 # -- blocks that fail --------------------------------------------------------------------------------------------------
