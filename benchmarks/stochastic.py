@@ -16,16 +16,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from decomp.config import load
-from decomp.coordinator import answer_all
+from decomp.coordinator import Reports, answer_all, check_all
 from decomp.errors import TatonnementError
 from decomp.layout import Layout
-from decomp.messages import Key, Query, Signal
+from decomp.messages import Key, Query, Response, Signal
+from problems.dso import DSO
 from problems.lec.community import LocalEnergyCommunity
 from problems.market import ReactiveMarket
 from problems.monolithic import reference
@@ -44,7 +45,8 @@ class Row:
 
     first    all initial schedules, mixed-integer solves included
     round    median over the rounds after the first
-    dso      the DSO's answer to a round
+    dso      the DSO's part of a round: load flows at the offers, and its answer to them; median over the rounds
+    model    the same where the rule asks for the bound and the model of its problem too
     whole    building and solving the extensive form; None = not tried, nan = not solved
     """
 
@@ -56,6 +58,7 @@ class Row:
     round_cpu_s: float
     round_wall_s: float
     dso_cpu_s: float
+    model_cpu_s: float
     blocks_mb: float
     whole_cpu_s: float | None
     whole_wall_s: float | None
@@ -76,22 +79,40 @@ def measure(count: int, rounds: int, extensive: bool, settings: Sequence[str]) -
     w = np.random.default_rng(SEED).uniform(-SPREAD, SPREAD, (len(blocks), len(NEED)))
     w -= np.average(w, axis=0)
 
-    def ask(k: int) -> Callable[[], object]:
+    dso, size = market.coordinator, len(market.coordinator.nodes)
+    rows = layout.node.reshape(len(market.data), -1)[:, NEED].ravel()
+    taken, network = [], []
+    for k in range(rounds):
         price = np.tile(neutral, (len(blocks), 1))
         price[:, NEED] = np.array(END_SEK_PER_KVARH) * (1 + 0.5**k * w) * (1 - 0.5 ** (k + 1))
-        return lambda: [block.solve(Signal(p, active=active)) for block, p in zip(blocks.values(), price, strict=True)]
-
-    taken = [_timed(ask(k)) for k in range(rounds)][1:]
-    zero = np.zeros(len(market.coordinator.nodes))
-    query = Query(market.coordinator.neutral, zero, zero)
-    dso = _timed(lambda: answer_all(market.coordinator, query, reports, (None,) * len(market.coordinator.parts())))
+        signals = [Signal(p, active=active) for p in price]
+        answers: list[Response] = []
+        taken.append(_timed(lambda: answers.extend(map(_solved, blocks.values(), signals))))  # noqa: B023
+        offers = layout.totals(layout.mean(np.concatenate([answer.y for answer in answers])))
+        ts = dso.neutral.copy()
+        ts[rows] = np.tile(END_SEK_PER_KVARH, len(market.data)) * (1 - 0.5 ** (k + 1))
+        plain = Query(ts, offers, np.zeros(size))
+        for query in (plain, replace(plain, want_bound=True, want_model=True)):
+            network.append(_timed(lambda: _asked(dso, query, reports))[0])  # noqa: B023
+    taken = taken[1:]
     before = _peak_mb()
     whole: tuple[float, float] | None = _extensive(market, blocks) if extensive else None
     cpu, wall = (float(np.median(seconds)) for seconds in zip(*taken, strict=True))
     memory = _peak_mb() if whole else None
     whole_cpu, whole_wall = whole or (None, None)
     words = " ".join(settings)
-    return Row(words, count, len(blocks), *first, cpu, wall, dso[0], before, whole_cpu, whole_wall, memory)
+    dso_s, model_s = (float(np.median(network[i::2])) for i in (0, 1))
+    return Row(words, count, len(blocks), *first, cpu, wall, dso_s, model_s, before, whole_cpu, whole_wall, memory)
+
+
+def _solved(block: LocalEnergyCommunity, signal: Signal) -> Response:
+    return block.solve(signal)
+
+
+def _asked(dso: DSO, query: Query, reports: Reports) -> None:
+    """What a round asks of the DSO: are the limits met at the offers, and what is needed."""
+    check_all(dso, query.center, reports)
+    answer_all(dso, query, reports, (None,) * len(dso.parts()))
 
 
 def _extensive(market: ReactiveMarket, blocks: dict[Key, LocalEnergyCommunity]) -> tuple[float, float]:
@@ -117,7 +138,8 @@ def page(rows: Sequence[Row], command: str) -> str:
     """The table with the command that wrote it."""
     heads = (
         "settings", "scenarios", "blocks", "initial schedules: CPU s (wall)", "a round of all blocks: CPU s (wall)",
-        "DSO: CPU s",        "memory, MB", "extensive form: CPU s (wall)", "memory with it, MB",
+        "DSO: CPU s", "of the blocks'", "DSO with bound and model: CPU s", "of the blocks'",
+        "memory, MB", "extensive form: CPU s (wall)", "memory with it, MB",
     )  # fmt: skip
     lines = [
         "# The stochastic campus case: rounds and the extensive form",
@@ -125,7 +147,8 @@ def page(rows: Sequence[Row], command: str) -> str:
         f"Written by `{command}`.",
         "One process, one thread. Wall times depend on what else the machine does, CPU times much less.",
         "A round is one price to every block without penalty, the median of the rounds after the first; the DSO's",
-        "answer is apart. The extensive form is the same case as one nonlinear model with the AC network, integers",
+        "part (load flows of all hours and scenarios at the offers, then its answer to them) is apart, with what it is",
+        "of the blocks'. The extensive form is the same case as one nonlinear model with the AC network, integers",
         "held at the initial schedules, from these as a start: its time is that of building and solving it. Memory is",
         "the peak of the process, with that of the solver's own where it has one.",
         "",
@@ -135,7 +158,8 @@ def page(rows: Sequence[Row], command: str) -> str:
     for r in rows:
         cells = (
             r.settings or "the case's", f"{r.scenarios}", f"{r.blocks}", f"{r.first_cpu_s:.1f} ({r.first_wall_s:.1f})",
-            f"{r.round_cpu_s:.2f} ({r.round_wall_s:.2f})", f"{r.dso_cpu_s:.2f}", f"{r.blocks_mb:.0f}",
+            f"{r.round_cpu_s:.2f} ({r.round_wall_s:.2f})", f"{r.dso_cpu_s:.2f}", f"{r.dso_cpu_s / r.round_cpu_s:.0%}",
+            f"{r.model_cpu_s:.2f}", f"{r.model_cpu_s / r.round_cpu_s:.0%}", f"{r.blocks_mb:.0f}",
             _whole(r), "-" if r.whole_mb is None else f"{r.whole_mb:.0f}",
         )  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
