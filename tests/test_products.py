@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from campus import OVER, UNDER
 from feeders import read
+from small_market import solved
 
 from decomp.config import from_tables, load
 from decomp.engine import run
@@ -64,6 +65,34 @@ def test_the_market_with_active_power_finds_the_optimum_of_the_one_model():
     assert best.dp_kw["LEC2"][13] == pytest.approx(change[1, 1, 13], abs=1.0)
     v_pu = market.coordinator.voltages(result.layout.totals(proof.answers.y), proof.answers.reports())
     assert v_pu.max() <= 1.05 + 1e-5
+
+
+def test_both_products_with_scenarios_and_risk_do_no_worse_than_the_one_model_with_its_first_integers():
+    """The one model keeps the integers of the first schedules, the market decides them anew: its optimum is no dearer.
+
+    So the model is a ceiling of the objective and of every bound; the certificate is what the market stays above.
+    """
+    risk = ("lec.LEC1.risk={alpha=0.5, beta=0.9}", "lec.LEC2.risk={alpha=0.6, beta=0.5}")
+    both = ("dso.products=['p', 'q']", "dso.freeze_p=false")
+    market, result = solved("scenarios.count=3", "stop.gap.tolerance=1e-3", *both, *risk)
+    proof, request = result.certificate, result.final.request
+    assert result.status == "certified_linearised"
+    need = np.flatnonzero(request.active.reshape(4, 4).any(axis=1))
+    best = reference(market, need=need.tolist())
+    stake = best.objective - best.neutral
+    assert stake > 1.0
+    assert proof.neutral_bound == pytest.approx(best.neutral, abs=1e-3)
+    assert result.objective <= best.objective + 1e-4 * stake
+    assert proof.lower_bound <= best.objective
+    assert proof.upper_bound - proof.lower_bound <= 1e-3 * stake
+    # the limits hold in every scenario with the same changes of both products
+    offers = np.array([[proof.answers[Key(u, s)].y for s in market.scenarios.names] for u in market.data])
+    assert np.ptp(offers[:, :, :8], axis=1).max() < 1e-6
+    assert np.abs(offers[:, 0, 4:8]).max() > 0.1
+    totals = result.layout.totals(result.layout.mean(proof.answers.y))
+    v_pu = market.coordinator.voltages(totals, proof.answers.reports())
+    assert v_pu.shape[:2] == (4, 3)
+    assert v_pu.min() >= 0.95 - 1e-6
 
 
 def test_frozen_active_power_costs_more():
