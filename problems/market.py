@@ -204,7 +204,10 @@ class ReactiveMarket(Problem):
 
     def tables(self, result: Result, folder: Path) -> Sequence[Any]:
         shown, shed = tables.render(self, result), self._shed_kvarh(result)
-        return (*shown, f"Reactive load shed by the DSO: {shed:.4g} kvarh") if shed else shown
+        if not shed:
+            return shown
+        where = " in its worst scenario" if len(self.scenarios) > 1 else ""
+        return (*shown, f"Reactive load shed by the DSO{where}: {shed:.4g} kvarh; the voltages above are without it")
 
     def _shed_kvarh(self, result: Result) -> float | None:
         if result.request is None:
