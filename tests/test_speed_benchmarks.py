@@ -31,5 +31,5 @@ def test_all_ways_of_a_comparison_solve_the_same_program() -> None:
     """The comparison refuses ways that do not come to the same value."""
     lines = list(compare(1, in_a_row=2))
     ratios = {tuple(c.strip() for c in line.split("|")[1:3]): float(line.split("|")[5]) for line in lines[2:]}
-    assert len(ratios) == 8
+    assert len(ratios) == 10
     assert all(np.isclose(ratio, 1.0) == (way == "ours") for (_, way), ratio in ratios.items())
