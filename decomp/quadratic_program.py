@@ -26,9 +26,7 @@ SETTINGS = {
 }
 DENSE = 100  # columns up to which a program of plain arrays is tried as one: three to ten times faster, less exact
 DENSE_ITERATIONS = 40
-# Columns from which a program whose A A' (of the equations: a master's many columns over few rows) is smaller than A is
-# tried with the equations condensed: five times faster.
-LARGE = 1000
+CONDENSED_ITERATIONS = 50  # with the equations condensed; what stalls there the whole often solves in thirty
 # Factor on the objective, iterations, whether in units of its own: what stalls in one unit is often solved in another.
 ATTEMPTS = (
     (1.0, 100, False),
@@ -62,8 +60,12 @@ def solve(
     hi: FloatArray,
     lb: FloatArray,
     ub: FloatArray,
+    condensed: bool = False,
 ) -> Solution:
     """min 1/2 v'Pv + q'v over lo <= Av <= hi, lb <= v <= ub; free sides are +-inf. Raises NoSolution.
+
+    condensed: try first with the equations eliminated from the linear systems (P + A'A / delta). That pays where the
+    columns are fewer than the rows that hang together, and may cost a hundred times as much where they are not.
 
     Bound: for any row multipliers y the minimum is at least -1/2 v*'Pv* + min_v (Pv* + q + A'y)'v - support(y), because
     1/2 v'Pv lies above its tangent at v*; the gradient that rounding leaves is paid at the worse end of the bounds.
@@ -78,7 +80,7 @@ def solve(
             found = _found(solver, unit, equal, held)
     if found is None:
         P, A = sparse.csc_matrix(P), sparse.csr_matrix(A)
-        found = _sparsely(P, q, A, lo, hi, lb, ub, equal, held)
+        found = _sparsely(P, q, A, lo, hi, lb, ub, equal, held, condensed)
     v, rows = np.clip(found[0], lb, ub), found[1]
     rows = np.where(((rows > 0) & ~np.isfinite(hi)) | ((rows < 0) & ~np.isfinite(lo)), 0.0, rows)
     curve = P @ v
@@ -100,17 +102,16 @@ def _sparsely(
     ub: FloatArray,
     equal: BoolArray,
     held: BoolArray,
+    condensed: bool,
 ) -> tuple[FloatArray, FloatArray]:
     """Minimiser and row multipliers of the first attempt that succeeds, else of the nearest. Raises NoSolution."""
     nearest, best, status = np.inf, None, None
-    equations = A[equal]
-    condensed = len(q) > LARGE and (equations @ equations.T).nnz < equations.nnz
-    for factor, iterations, rescaled in ATTEMPTS:
+    first = [(1.0, CONDENSED_ITERATIONS, False, True)] if condensed else []
+    for factor, iterations, rescaled, condense in first + [(*attempt, False) for attempt in ATTEMPTS]:
         solver = _with_settings(piqp.SparseSolver(), iterations)
-        if condensed:
+        if condense:
             solver.settings.kkt_solver = piqp.KKTSolver.sparse_ldlt_eq_cond
             solver.settings.iterative_refinement_always_enabled = True
-            condensed = False  # what that stalls on the whole may solve
         row, column = np.ones(len(lo)), np.ones(len(q))
         if rescaled:
             row, column = factors(A, np.zeros(len(q), bool))

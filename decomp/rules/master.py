@@ -13,11 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from decomp.columns import Columns
 from decomp.layout import Layout
-from decomp.messages import FloatArray, QuadraticModel
+from decomp.messages import FloatArray, IntArray, QuadraticModel
 from decomp.quadratic_program import solve
+
+CLEARLY = 1.5  # how much less work the condensed equations have to promise: they stall more often
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +78,7 @@ def solve_master(
     lb = np.concatenate([v_lb, -free, np.zeros(K), r_lb])
     ub = np.concatenate([v_ub, free, np.full(K, np.inf), np.full(parts * N, np.inf)])
 
-    found = solve(P, q, A, lo, hi, lb, ub)
+    found = solve(P, q, A, lo, hi, lb, ub, condensed=few_columns(layout, columns))
     z = found.v[n_v : n_v + M]
     alpha = np.maximum(found.v[n_v + M : n_v + M + K], 0.0)
     alpha /= np.bincount(columns.block, alpha, minlength=len(one))[columns.block]
@@ -85,6 +88,34 @@ def solve_master(
     else:
         price = center - found.rows[-N:] / weight
     return MasterPoint(z, layout.mean(offered), price, alpha)
+
+
+def few_columns(layout: Layout, columns: Columns) -> bool:
+    """Whether a master's linear systems are cheaper with its equations condensed, by estimates of their elimination.
+
+        whole       sum over units of (coupling rows of the unit's scenarios, or its columns + entries if these are
+                    fewer)^3: they hang together through z_u
+        condensed   sum over blocks of (columns + entries)^3 + sum of (unit entries)^3 of units joined by nodes
+
+    Never without scenarios: there the rows of a unit are those of one block.
+    """
+    if not np.any(layout.sharers > 1):
+        return False
+    B, U, n = len(layout.keys), len(layout.couplings), len(layout.count)
+    unit = np.repeat(np.arange(U), np.diff(layout.first))
+    at = layout.node >= 0
+    joins = sparse.coo_matrix((np.ones(int(at.sum())), (unit[at], U + layout.node[at])), (U + n, U + n))
+    together = connected_components(joins, directed=False)[1][unit]
+    answers = np.bincount(columns.block, minlength=B)
+    of_unit = np.repeat(np.arange(U), [len(c.prob) for c in layout.couplings])
+    fewer = np.bincount(of_unit, answers, minlength=U) + np.diff(layout.first)
+    whole = np.minimum(np.bincount(unit, layout.sharers, minlength=U), fewer)
+    condensed = _cubes(answers + np.diff(layout.start)) + _cubes(np.bincount(together))
+    return CLEARLY * condensed < _cubes(whole)
+
+
+def _cubes(sizes: FloatArray | IntArray) -> float:
+    return float(np.sum(sizes.astype(float) ** 3))
 
 
 def within(model: QuadraticModel, box: tuple[FloatArray, FloatArray]) -> tuple[FloatArray, FloatArray]:
