@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -17,9 +16,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 log = logging.getLogger(__name__)
 
-NAME = ".running"
+HOLDER, LOCK = ".running", ".running.lock"  # who has the folder, and what is locked; neither stays
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)  # said by file systems that keep none
 
 
@@ -33,54 +34,31 @@ def taken(folder: Path) -> Iterator[None]:
 
     A file system that keeps no locks costs a warning: then nobody is kept out.
     """
-    handle = _locked(folder / NAME)
+    # a lock that is only a file would outlive a dead run
+    lock, holder = FileLock(folder / LOCK, timeout=0, fallback_to_soft=False), folder / HOLDER
     try:
-        os.truncate(handle, 0)
-        os.write(handle, _who().encode())
+        lock.acquire()
+    except Timeout:
+        raise FolderTaken(f"another run writes there{_told(holder)}") from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        log.warning("%s keeps no locks (%s): make sure that no other run writes there", folder, error.strerror)
+    try:
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        holder.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": now}))
         yield
     finally:
         # the name goes before the lock does: who opens it in between finds out that it is no longer this file
-        with contextlib.suppress(OSError):
-            (folder / NAME).unlink()
-        os.close(handle)
+        for path in (holder, folder / LOCK):
+            with contextlib.suppress(OSError):
+                path.unlink()
+        lock.release()
 
 
-def _locked(path: Path) -> int:
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_still(path, handle):
-                return handle
-        except BlockingIOError:
-            told = os.pread(handle, 1000, 0)
-            os.close(handle)
-            raise FolderTaken(f"another run writes there{_told(told)}") from None
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                os.close(handle)
-                raise
-            log.warning("%s keeps no locks (%s): make sure that no other run writes there", path.parent, error.strerror)
-            return handle
-        os.close(handle)
-
-
-def _is_still(path: Path, handle: int) -> bool:
-    """Is the file that was opened the one that has the name now? The run before may just have removed it."""
+def _told(holder: Path) -> str:
     try:
-        return os.path.samestat(path.stat(), os.fstat(handle))
-    except FileNotFoundError:
-        return False
-
-
-def _who() -> str:
-    now = datetime.now().astimezone().isoformat(timespec="seconds")
-    return json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": now})
-
-
-def _told(record: bytes) -> str:
-    try:
-        who = json.loads(record)
+        who = json.loads(holder.read_text())
         return f": process {who['process']} on {who['host']}, since {who['since']}"
-    except (ValueError, KeyError, TypeError):  # it has only just begun
+    except (OSError, ValueError, KeyError, TypeError):  # it has only just begun
         return ""
