@@ -3,74 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, Protocol
-from weakref import WeakValueDictionary
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
 
 from decomp.errors import InputError, Mistake
 from decomp.fingerprint import fingerprint
-from decomp.highs.any_solver import SolverBlock
 from decomp.highs.block import CompiledBlock
-from decomp.highs.compiler import columns, compile_model
+from decomp.highs.built import Built, build
 from decomp.highs.linear import Options, refused_options
 from decomp.highs.native import Basis
 from decomp.highs.numbers import Asked
-from decomp.highs.pulled import may_be_pulled, pull_together
-from decomp.highs.solving import ProgramSolver
+from decomp.highs.pulled import pull_together
 from decomp.highs.state import BlockSettings, Initial
 from decomp.highs.tangents import ConvexTerm
-from decomp.highs.template import Template, compile_template
-from decomp.highs.together import Asked as Priced
-from decomp.highs.together import Together
-from decomp.messages import FloatArray, IntArray, Response, Signal, Status
+from decomp.messages import FloatArray, Response, Signal, Status
 from decomp.stacks import ResponseRows, SignalRows
 from decomp.subproblem import Arrays, Subproblem
 
 __all__ = ["BlockSettings", "ConvexTerm", "Initial", "PyomoSubproblem"]
-
-
-class Backend(Protocol):
-    """What answers for the block: a compiled program, or any Pyomo solver. States go in and come out."""
-
-    def cold(self) -> Any: ...
-    def initial(self, state: Any) -> tuple[Initial | None, Any, str]: ...
-    def solve(self, signal: Signal, state: Any) -> tuple[Response, Any]: ...
-    def evaluate(self, y: FloatArray, state: Any) -> Response: ...
-    def arrays(self, state: Any) -> Arrays: ...
-    def from_arrays(self, arrays: Arrays) -> Any: ...
-
-
-@dataclass(frozen=True, eq=False)
-class _Built:
-    """The model, its variables in point order, the length of a point (a backend may append) and the backend."""
-
-    model: pyo.ConcreteModel
-    columns: list[Any]
-    width: int
-    backend: Backend
-    shared: _Shared | None = None
-    theta: FloatArray | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Shared:
-    """What the blocks of one template on this rank have in common."""
-
-    model: pyo.ConcreteModel
-    columns: list[Any]
-    template: Template
-    frozen: Mapping[int, IntArray]
-    solver: ProgramSolver
-    together: Together | None
-    pulled: bool
-
-
-# lives as long as one of the blocks
-_SHARED: WeakValueDictionary[Hashable, _Shared] = WeakValueDictionary()
 
 
 class PyomoSubproblem(Subproblem):
@@ -177,7 +130,7 @@ class PyomoSubproblem(Subproblem):
         shared, rows = blocks[0]._built.shared, SignalRows.of(signals)
         assert shared is not None
         if rows is not None and rows.target is None and shared.together is not None:
-            asked = _asked(blocks, shared, rows)
+            asked = shared.question([b._built for b in blocks], [b._state for b in blocks], rows)
             if asked is not None:
                 return cls._answered(blocks, signals, rows, *shared.together.solve(asked))
         pulled: dict[int, Asked] = {}
@@ -289,13 +242,13 @@ class PyomoSubproblem(Subproblem):
 
     # -- behind it -----------------------------------------------------------------------------------------------------
 
-    def _warm(self, built: _Built) -> Any:
+    def _warm(self, built: Built) -> Any:
         return self._cold(built) if self._state is None else self._state
 
-    def _cold(self, built: _Built) -> Any:
+    def _cold(self, built: Built) -> Any:
         return built.backend.cold()
 
-    def _try(self, signal: Signal | None) -> _Built | Response:
+    def _try(self, signal: Signal | None) -> Built | Response:
         """The compiled block, or the answer that says why there is none."""
         try:
             return self._built
@@ -304,94 +257,5 @@ class PyomoSubproblem(Subproblem):
             return Response(np.full(n, np.nan), np.nan, status=Status.ERROR, message=str(error))
 
     @cached_property
-    def _built(self) -> _Built:
-        name = type(self).__name__
-        if self.template is not None and self.solver == "highs":
-            return self._from_template(name)
-        model = self.build()
-        order = columns(model)
-        terms = tuple(self.convex_terms(model))
-        frozen = self._frozen(model, order)
-        width = len(order)
-        price = None if self.initial_price is None else np.asarray(self.initial_price, float)
-        if self.solver != "highs":
-            size = len(model.coupling) if hasattr(model, "coupling") else 0
-            backend: Backend = SolverBlock(
-                model, order, terms, self._weight(size), self.solver, initial_price=price, frozen=frozen,
-                first_options=self.solver_options, later_options=self.later_options, name=name,
-            )  # fmt: skip
-        else:
-            program = compile_model(model, terms, name, **self._manner())
-            width = len(program.cost)
-            backend = CompiledBlock(
-                program, self._weight(len(program.coupling_0)), self.settings, initial_price=price, frozen=frozen,
-                first_options=self.solver_options, later_options=self.later_options,
-            )  # fmt: skip
-        return _Built(model, order, width, backend)
-
-    def _from_template(self, name: str) -> _Built:
-        key = (type(self), self.template, self.settings, repr(self.solver_options), repr(self.later_options))
-        shared = _SHARED.get(key)
-        if shared is None:
-            model = self.build()
-            order = columns(model)
-            template = compile_template(model, tuple(self.convex_terms(model)), name, **self._manner())
-            first = dict(self.solver_options or {})
-            later = first if self.later_options is None else dict(self.later_options)
-            solver = ProgramSolver(template.program, self.settings, first, later)
-            _SHARED[key] = shared = _Shared(
-                model,
-                order,
-                template,
-                self._frozen(model, order),
-                solver,
-                Together.of(template, solver),
-                may_be_pulled(template, solver),
-            )
-        template, theta = shared.template, shared.template.theta(self.parameters(shared.model), name)
-        price = None if self.initial_price is None else np.asarray(self.initial_price, float)
-        backend = CompiledBlock(
-            partial(template.program_at, theta), self._weight(len(template.program.coupling_0)), self.settings,
-            initial_price=price, frozen=shared.frozen, first_options=self.solver_options,
-            later_options=self.later_options, solver=shared.solver,
-        )  # fmt: skip
-        return _Built(shared.model, shared.columns, len(template.program.cost), backend, shared, theta)
-
-    def _manner(self) -> dict[str, bool]:
-        return {"fixed": self.settings.tangents == "fixed", "relax": self.settings.milp == "relax"}
-
-    def _frozen(self, model: pyo.ConcreteModel, order: list[Any]) -> dict[int, IntArray]:
-        number = {id(v): j for j, v in enumerate(order)}
-        return {
-            i: np.array([number[id(v)] for v in variables if id(v) in number], np.int64)
-            for i, variables in self.frozen(model).items()
-        }
-
-    def _weight(self, size: int) -> FloatArray:
-        weight = np.asarray(self.weight, float)
-        if weight.ndim and weight.shape != (size,):
-            problem = f"weight has {weight.size} values, model.coupling {size} entries"
-            raise InputError([Mistake(type(self).__name__, "block", "weight", problem, "give one for each entry")])
-        return np.broadcast_to(weight, (size,)).copy()
-
-
-def _asked(blocks: Sequence[PyomoSubproblem], shared: _Shared, rows: SignalRows) -> Priced | None:
-    """The blocks at these prices, as one question; None where one of them must be asked alone."""
-    built = [block._built for block in blocks]
-    states = [block._state for block in blocks]
-    backends = [one.backend for one in built if isinstance(one.backend, CompiledBlock)]
-    weight = np.array([backend.weight for backend in backends])
-    if rows.price.shape != weight.shape or not np.isfinite(rows.price).all():
-        return None
-    if shared.solver.warm.solver is None or any(state is None or state.basis is None for state in states):
-        return None
-    held = {}
-    if shared.frozen and rows.active is not None:
-        kept = ((i, backends[i].kept(states[i], active)) for i, active in enumerate(rows.active))
-        held = {i: columns for i, columns in kept if len(columns)}
-    return Priced(
-        np.array([one.theta for one in built]), weight * rows.price,
-        np.array([backend.paid(state) for backend, state in zip(backends, states, strict=True)]),
-        np.array([backend.origin(state) for backend, state in zip(backends, states, strict=True)]),
-        states, held, rows.id,
-    )  # fmt: skip
+    def _built(self) -> Built:
+        return build(self)

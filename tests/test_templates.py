@@ -155,13 +155,13 @@ def test_fixed_tangents_bound_the_true_cost_from_below_by_no_more_than_their_ang
 
 
 def test_the_template_ends_with_its_last_block() -> None:
-    from decomp.pyomo_block import _SHARED
+    from decomp.highs.built import SHARED
 
     block = House(0, template="short lived")
     block.solve(Signal(np.zeros(HOURS)))
-    count = len(_SHARED)
+    count = len(SHARED)
     del block
-    assert len(_SHARED) == count - 1
+    assert len(SHARED) == count - 1
 
 
 def test_every_wrong_value_is_named_at_once() -> None:
