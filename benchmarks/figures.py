@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 FONT = {"font.size": 8, "axes.titlesize": 8, "legend.fontsize": 7, "axes.labelsize": 8}
 WIDTH = 7.2  # inch
@@ -99,6 +100,9 @@ def _gaps(
                 line = np.maximum(middle[shown], LEAST)
                 ax.step(grid[shown], line, where="post", label=rule, **style[str(rule)])
         ax.set(xscale="log", yscale="log", xlabel=label)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3) if grid[-1] < 300 * grid[0] else (1,)))
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
     for ax in axes[:: min(len(groups), 3)]:
         ax.set_ylabel("median gap")
     _legend(figure, axes)
