@@ -20,7 +20,7 @@ from decomp.rules.with_model import ModelRule, ModelState
 
 FACTORS = (1.0, 4.0, 0.25, 16.0, 0.0625)  # on tau, of the trials of a round
 AGREED = 1e-2  # of the mean worth of the first spreads: less is no measure of how far a price has to move
-STIFF = 1000.0  # on tau, of the master whose request is realised where answers are also asked near the request
+STIFF = 1e3  # on tau, of the master whose request is realised: there offers and request hardly differ
 CLOSE = 0.03  # predicted gain relative to the bound below which that master is solved
 
 
@@ -72,7 +72,11 @@ class Bundle(ModelRule):
 
     One cut a block, not one for the sum. The coordinator's model is linearised anew at the master's request in every
     round where g is not convex. The first tau makes a residual of the size of the first mismatch move the price by the
-    reference price. The averaged answers and the request are both proposed for the upper bound.
+    reference price. The averaged answers and the request are both proposed for the upper bound: once the bound has
+    nearly settled, those of a master so stiff that they hardly differ.
+
+    Of several prices asked in a round the best moves the centre, and its factor goes to tau; but a smaller one only
+    where tau's own price gains too little: short steps gain as much, and leave offers and request apart.
 
     Where blocks must agree over scenarios, and can take a penalty, two further sweeps are asked in the same round:
     answers near the request, and the price at which the blocks would have met there in the round before (`near`).
@@ -150,7 +154,7 @@ class Bundle(ModelRule):
         stiffest = points[int(np.argmax([t.factor for t in trials]))]  # its request and offers are closest
         expected = max(t.predicted for t in trials)
         beside_request = self.near_request and worth_asking(setup)
-        if beside_request and expected <= CLOSE * abs(d_center):
+        if expected <= CLOSE * abs(d_center):
             stiffest = _stiff(setup, model, columns, center, state.tau) or stiffest
         if met is not None:
             trials.append(Trial(*met, 1.0, trials[0].predicted))
@@ -182,11 +186,14 @@ class Bundle(ModelRule):
         moved = replace(state, center_price=trial.price, center_w=trial.w, center_blocks=blocks[best])
         if k == 0:
             return moved
-        gain = values[best] - (state.center_blocks + _network(setup, model, state.center_price))
-        if gain >= self.enough * trial.predicted:
-            faster = 4.0 if gain >= 0.9 * trial.predicted else 2.0 if gain >= 0.5 * trial.predicted else 1.0
-            return replace(moved, tau=state.tau * trial.factor * faster)
-        return replace(state, tau=state.tau * 0.6) if gain < -trial.predicted else state
+        center = state.center_blocks + _network(setup, model, state.center_price)
+        gain, of_own = values[best] - center, values[0] - center
+        if gain < self.enough * trial.predicted:
+            return replace(state, tau=state.tau * 0.6) if gain < -trial.predicted else state
+        if trial.factor < 1 and of_own >= self.enough * state.trials[0].predicted:
+            return moved
+        faster = 4.0 if gain >= 0.9 * trial.predicted else 2.0 if gain >= 0.5 * trial.predicted else 1.0
+        return replace(moved, tau=state.tau * trial.factor * faster)
 
 
 def _stacked(setup: Setup, price: FloatArray, w: FloatArray) -> FloatArray:
