@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ from decomp.errors import RefusedError
 from decomp.layout import Layout
 from decomp.messages import Coupling, Key, Response, Signal
 from decomp.pattern import CONVEX, UNKNOWN, pattern_of
-from decomp.rules import ADMM, Auto, Bundle, Damped, DantzigWolfe, Newton, ProgressiveHedging
+from decomp.rules import ADMM, Auto, Bundle, Damped, DantzigWolfe, Newton, ProgressiveHedging, bundle
 from decomp.rules.base import Setup
+from decomp.rules.bundle import Trial
 from decomp.rules.master import Columns, solve_master
 from decomp.rules.near import worth_asking
 from decomp.rules.restricted import choose
@@ -248,6 +250,40 @@ def test_nothing_is_asked_near_the_request_where_no_scenarios_share_an_offer():
     shared = Layout.of([unit("u", (0,), (1.0,), ("0", "1"), [0.5, 0.5])], 1)
     assert worth_asking(replace(setup, layout=shared))
     assert not worth_asking(replace(setup, layout=shared, abilities=frozenset({"bound"})))
+
+
+@pytest.mark.parametrize(
+    ("gains", "tau", "moved"),
+    [
+        ((4.0, 4.5), 1.0, True),  # the shorter step gained more, but tau's own was good
+        ((0.5, 4.0), 0.5, True),  # tau's own gained too little: 0.25 of it, twice that as most of the promise was kept
+        ((9.5, 4.5), 4.0, True),
+        ((0.5, 0.1), 1.0, False),
+        ((-20.0, -6.0), 0.6, False),
+    ],
+)
+def test_tau_follows_the_best_of_several_prices_and_shrinks_only_where_its_own_fails(monkeypatch, gains, tau, moved):
+    monkeypatch.setattr(bundle, "_network", lambda *_: 0.0)
+    setup = Setup.of(Layout.of([unit("u")], 1), exchange()[1])
+    promised = ((1.0, 10.0), (0.25, 5.0))
+    trials = tuple(Trial(np.full(1, i), np.zeros(1), f, p) for i, (f, p) in enumerate(promised, start=1))
+    state = replace(Bundle().init(setup), trials=trials, tau=np.ones(1), center_price=np.zeros(1), center_blocks=100.0)
+    answers = tuple(SimpleNamespace(expected_bound=lambda gain=gain: 100.0 + gain) for gain in gains)
+    after = Bundle()._step(3, state, None, answers)
+    assert after.tau == pytest.approx([tau])
+    assert after.center_price[0] == (1 + int(np.argmax(gains)) if moved else 0)
+
+
+def test_the_point_of_a_stiff_master_proves_the_gap_rounds_earlier(monkeypatch):
+    market = Synthetic(Synthetic.Settings(synthetic={"class": "lp", "blocks": 10, "prices": 48, "seed": 0}))
+    problem = (market.subproblem, market.coordinator, market.couplings)
+    rounds = {}
+    for close in (bundle.CLOSE, 0.0):
+        monkeypatch.setattr(bundle, "CLOSE", close)
+        result = certified(problem, Bundle(), tolerance=1e-4)
+        assert result.status == RunStatus.CERTIFIED
+        rounds[close] = len(result.rows)
+    assert rounds.pop(0.0) >= min(rounds.values()) + 2, rounds
 
 
 def test_answers_with_the_same_decisions_are_averaged_and_others_are_not():
