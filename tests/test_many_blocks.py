@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,9 @@ PAGE = 4096
 
 
 def resident() -> int:
+    """Bytes in use: what is free already is handed back first, else they say how the heap was before."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     return PAGE * int(Path("/proc/self/statm").read_text().split()[1])
 
 
@@ -42,7 +47,7 @@ def test_a_thousand_blocks_share_four_solvers_and_hold_little_each() -> None:
     assert len(blocks) == UNITS * SCENARIOS
     assert len({block.company for block in blocks}) == UNITS
     assert (memory[0] - before) / len(blocks) < 60_000  # models and solvers included
-    assert memory[3] - memory[1] < 2_000 * len(blocks)
+    assert memory[3] - memory[1] < 500 * len(blocks)  # the answers of one round take more
     assert np.all(np.isfinite(answers.bound))
     value = answers.cost - layout.inner(moved, answers.y)
     assert np.all(answers.bound <= value + 1e-6)
