@@ -255,7 +255,7 @@ def test_nothing_is_asked_near_the_request_where_no_scenarios_share_an_offer():
 @pytest.mark.parametrize(
     ("gains", "tau", "moved"),
     [
-        ((4.0, 4.5), 1.0, True),  # the shorter step gained more, but tau's own was good
+        ((3.0, 4.0), 1.0, True),  # the shorter step gained more, but tau's own was good
         ((0.5, 4.0), 0.5, True),  # tau's own gained too little: 0.25 of it, twice that as most of the promise was kept
         ((9.5, 4.5), 4.0, True),
         ((0.5, 0.1), 1.0, False),
