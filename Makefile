@@ -2,6 +2,7 @@
 # make claims     the papers' claims beside what the runs give
 # make test       install what the tests need, lint, type-check, run all but the slow tests
 # make test-all   the same with the slow tests
+# make constraints  write down the versions of .venv, after a full green run: the environment that is known to work
 # Another Python: make PYTHON=python3.12 demo
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo claims test test-all lint clean
+.PHONY: demo claims test test-all lint constraints clean
 
 demo: .venv/.installed-mpi
 	$(BIN)/mpiexec -n $(RANKS) $(BIN)/python -m mpi4py mpi_run.py problems/cases/$(CASE).toml --out results/$(CASE)
@@ -39,6 +40,9 @@ lint: .venv/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+constraints: .venv/.installed-test
+	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt
+
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -46,8 +50,9 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .venv
 
-# A stamp for each extra: an installation is repeated when pyproject.toml has changed, and only then.
-.venv/.installed-%: pyproject.toml | .venv/bin/python
+# A stamp for each extra: an installation is repeated when pyproject.toml or constraints.txt has
+# changed, and only then.
+.venv/.installed-%: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "installing tatonnement[$*] into .venv ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
 	@touch $@

@@ -66,7 +66,7 @@ def fleet_of(kind: type[Works], **least: float) -> tuple[Layout, Fleet]:
     return layout, fleet
 
 
-def test_the_c_interface_gives_the_bits_of_highspy() -> None:
+def test_a_sweep_gives_the_bits_of_single_solves() -> None:
     rng = np.random.default_rng(1)
     A = sparse.csr_matrix(rng.normal(size=(6, 9)) * (rng.random((6, 9)) < 0.6))
     inside = rng.random(9)

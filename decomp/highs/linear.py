@@ -9,7 +9,7 @@ import highspy
 import numpy as np
 from scipy import sparse
 
-from decomp.highs.native import Basis, Pair, Simplex
+from decomp.highs.native import Basis, Pair, Simplex, new_highs
 from decomp.highs.program import Program
 from decomp.highs.scaling import Rows, Scaled
 from decomp.highs.tangents import Pool
@@ -188,7 +188,7 @@ class WarmLinear:
 
 def new_solver(options: Options) -> highspy.Highs:
     """A HiGHS object with the options that make its answers repeatable, and the user's own."""
-    solver = highspy.Highs()
+    solver = new_highs()
     set_options(solver, {**HISTORY_FREE, **options})
     return solver
 

@@ -1,22 +1,20 @@
-"""A linear program in HiGHS, by its C interface: numbers go in and come out as they lie in memory.
+"""Linear programs of one matrix, solved one after the other in HiGHS by highspy's documented interface.
 
-highspy hands vectors over as lists of Python objects, which takes as long as a warm solve of a small program. The C
-interface is part of the library that highspy brings, so that both are the same HiGHS.
+Each solve passes the whole model as arrays (`passModel` copies them; that is quicker than changing costs, bounds and
+sides one by one) and starts from a basis in the form in which HiGHS returned it. Nothing is left of the solve before.
 """
 
 from __future__ import annotations
 
-import ctypes
-import weakref
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import os
+import sys
+from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import highspy
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from decomp.highs.scaling import Rows
 from decomp.messages import BoolArray, FloatArray
@@ -26,40 +24,67 @@ Pair = tuple[FloatArray, FloatArray]
 BASIC = int(highspy.HighsBasisStatus.kBasic)
 OPTIMAL = int(highspy.HighsModelStatus.kOptimal)
 COLUMNWISE = MINIMISE = 1
-_INT, _DOUBLE, _AT = ctypes.c_int, ctypes.c_double, ctypes.c_void_p
-_SIGNATURES: dict[str, tuple[Any, ...]] = {
-    "passLp": (_INT, _INT, _INT, _INT, _INT, _DOUBLE, *[_AT] * 8),
-    "addRows": (_INT, _AT, _AT, _INT, _AT, _AT, _AT),
-    "deleteRowsByRange": (_INT, _INT),
-    "changeColsCostByRange": (_INT, _INT, _AT),
-    "changeColsBoundsByRange": (_INT, _INT, _AT, _AT),
-    "changeRowsBoundsByRange": (_INT, _INT, _AT, _AT),
-    "clearSolver": (),
-    "resetOptions": (),
-    "run": (),
-    "getRunTime": (),
-    "getModelStatus": (),
-    "getSolution": (_AT, _AT, _AT, _AT),
-    "getBasis": (_AT, _AT),
-    "setBasis": (_AT, _AT),
-    "getOptionType": (ctypes.c_char_p, _AT),
-    "setBoolOptionValue": (ctypes.c_char_p, _INT),
-    "setIntOptionValue": (ctypes.c_char_p, _INT),
-    "setDoubleOptionValue": (ctypes.c_char_p, _DOUBLE),
-    "setStringOptionValue": (ctypes.c_char_p, ctypes.c_char_p),
-    "getIntOptionValue": (ctypes.c_char_p, _AT),
-}
-_KINDS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
-    ("Bool", bool), ("Int", int), ("Double", float), ("String", lambda value: str(value).encode()),
-)  # fmt: skip
+STATUS_OF_CODE = tuple(highspy.HighsBasisStatus(code) for code in range(5))
 
 
-@dataclass(frozen=True, eq=False)
+def new_highs() -> highspy.Highs:
+    """A HiGHS object that prints nothing."""
+    _take_banner()
+    solver = highspy.Highs()
+    solver.setOptionValue("output_flag", False)
+    return solver
+
+
+@cache
+def _take_banner() -> None:
+    """Build a first HiGHS object with standard output closed off.
+
+    From version 1.16 on HiGHS greets with two lines when a process builds its first object, before any option can be
+    set; they belong neither on the terminal of every rank nor into piped output.
+    """
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:  # there is no standard output
+        return
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        try:
+            highspy.Highs()
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
 class Basis:
-    """A simplex basis: HiGHS's number of the status of each column, then of each row and tangent."""
+    """A simplex basis: the status of each column, then of each row and tangent.
 
-    codes: Codes
-    columns: int
+    `handle` is HiGHS's own object, `codes` are its numbers; each is worked out from the other when it is needed. A
+    handle that HiGHS returned is given back as it is: HiGHS trusts it and factorises once.
+    """
+
+    __slots__ = ("_codes", "_handle", "columns")
+
+    def __init__(self, codes: Codes | None, columns: int, handle: highspy.HighsBasis | None = None) -> None:
+        self._codes, self.columns, self._handle = codes, columns, handle
+
+    @property
+    def codes(self) -> Codes:
+        if self._codes is None:
+            assert self._handle is not None
+            statuses = (*self._handle.col_status, *self._handle.row_status)
+            self._codes = np.fromiter(map(int, statuses), np.int8, len(statuses))
+        return self._codes
+
+    @property
+    def handle(self) -> highspy.HighsBasis:
+        if self._handle is None:
+            statuses = [STATUS_OF_CODE[code] for code in self.codes.tolist()]
+            basis = highspy.HighsBasis()
+            basis.col_status, basis.row_status = statuses[: self.columns], statuses[self.columns :]
+            basis.valid, basis.alien = True, False
+            self._handle = basis
+        return self._handle
 
     @property
     def rows(self) -> Codes:
@@ -87,74 +112,66 @@ class Simplex:
     """One HiGHS object with a linear program: min cost'x, lo <= A x <= hi, lb <= x <= ub."""
 
     def __init__(self) -> None:
-        self._call = _library()
-        self._highs = self._call["create"]()
-        weakref.finalize(self, self._call["destroy"], self._highs).atexit = False
+        self._highs = new_highs()
         self.n = self.m = 0
-        self._codes = np.zeros(0, np.int32)
-        self._codes_at = 0
+        self._parts: list[sparse.csr_matrix] = []
+        self._bounds: Pair = (np.zeros(0), np.zeros(0))
+        self._sides: Pair = (np.zeros(0), np.zeros(0))
 
     # -- the program ---------------------------------------------------------------------------------------------------
 
     def load(self, rows: Rows, lb: FloatArray, ub: FloatArray) -> None:
         """A program with these rows and bounds, and no costs yet."""
-        A = rows.A.tocsc()
-        A.sort_indices()
-        held = [_doubles(part) for part in (np.zeros(len(lb)), lb, ub, rows.lo, rows.hi)]
-        matrix = _ints(A.indptr), _ints(A.indices), _doubles(A.data)
-        where = [part.ctypes.data for part in held] + [part.ctypes.data for part in matrix]
-        sizes = len(lb), len(rows.lo), A.nnz
-        self._call["passLp"](self._highs, *sizes, COLUMNWISE, MINIMISE, 0.0, *where)
-        self._sized(len(lb), len(rows.lo))
+        self._parts = [rows.A.tocsr()]
+        self._bounds, self._sides = (lb, ub), (rows.lo, rows.hi)
+        self._index_columns()
 
     def add(self, rows: Rows) -> None:
         """More rows, behind those there are."""
-        A = rows.A
-        lo, hi, data = _doubles(rows.lo), _doubles(rows.hi), _doubles(A.data)
-        start, index = _ints(A.indptr), _ints(A.indices)
-        sides, matrix = (lo.ctypes.data, hi.ctypes.data), (start.ctypes.data, index.ctypes.data, data.ctypes.data)
-        self._call["addRows"](self._highs, len(lo), *sides, A.nnz, *matrix)
-        self._sized(self.n, self.m + len(rows.lo))
+        self._parts.append(rows.A.tocsr())
+        lo, hi = self._sides
+        self._sides = np.append(lo, rows.lo), np.append(hi, rows.hi)
+        self._index_columns()
 
     def drop(self, first: int) -> None:
         """Without the rows from `first` on."""
-        self._call["deleteRowsByRange"](self._highs, first, self.m - 1)
-        self._sized(self.n, first)
+        self._parts = [sparse.vstack(self._parts).tocsr()[:first]]
+        lo, hi = self._sides
+        self._sides = lo[:first], hi[:first]
+        self._index_columns()
 
-    def _sized(self, n: int, m: int) -> None:
-        self.n, self.m = n, m
-        self._codes = np.zeros(n + m, np.int32)
-        self._codes_at = self._codes.ctypes.data
+    def _index_columns(self) -> None:
+        A = sparse.vstack(self._parts).tocsc()
+        A.sort_indices()
+        self.m, self.n = A.shape
+        self._start, self._index = A.indptr.astype(np.int32), A.indices.astype(np.int32)
+        self._value = np.ascontiguousarray(A.data, np.float64)
+        self._continuous = np.zeros(self.n, np.int32)
 
     # -- options -------------------------------------------------------------------------------------------------------
 
     def set(self, options: Mapping[str, object]) -> None:
         """Options by name; those that HiGHS does not know or refuses stay as they are."""
-        kind = ctypes.c_int()
         for name, value in options.items():
-            known = self._call["getOptionType"](self._highs, name.encode(), ctypes.addressof(kind)) == 0
-            if known:
-                word, as_kind = _KINDS[kind.value]
-                self._call[f"set{word}OptionValue"](self._highs, name.encode(), as_kind(value))
+            self._highs.setOptionValue(name, value)
 
     def reset(self) -> None:
-        """All options as HiGHS has them."""
-        self._call["resetOptions"](self._highs)
+        """All options as HiGHS has them, but for its output, which stays off."""
+        self._highs.resetOptions()
+        self._highs.setOptionValue("output_flag", False)
 
     def whole_number(self, option: str) -> int:
         """The value of an option that is a whole number."""
-        value = ctypes.c_int()
-        self._call["getIntOptionValue"](self._highs, option.encode(), ctypes.addressof(value))
-        return value.value
+        return int(self._highs.getOptionValue(option)[1])
 
     # -- solves --------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        self._call["run"](self._highs)
+        self._highs.run()
 
     def spent_s(self) -> float:
         """What HiGHS's clock of this object says, by which it keeps its time limit."""
-        return float(self._call["getRunTime"](self._highs))
+        return float(self._highs.getRunTime())
 
     def sweep(
         self,
@@ -168,69 +185,34 @@ class Simplex:
         """Solves b programs one after the other, each as if it were the first; HiGHS's status and the basis of each.
 
         cost (b, n); bounds: two arrays (b, n), or (1, n) for all; sides: two arrays (b, m) or (1, m); None = those of
-        the solve before. All are C-contiguous. Where the status is OPTIMAL, point and multipliers are written into x
-        (b, n) and dual (b, m), which are not touched otherwise.
+        the solve before. Where the status is OPTIMAL, point and multipliers are written into x (b, n) and dual (b, m),
+        which are not touched otherwise.
         """
-        call, highs, n, m = self._call, self._highs, self.n, self.m
-        clear, start, status = call["clearSolver"], call["setBasis"], call["getModelStatus"]
-        change_cost, values, basis_of = call["changeColsCostByRange"], call["getSolution"], call["getBasis"]
-        cost_at, x_at, dual_at = cost.ctypes.data, x.ctypes.data, dual.ctypes.data
-        several = []
-        for change, size, pair in (
-            (call["changeColsBoundsByRange"], n, bounds),
-            (call["changeRowsBoundsByRange"], m, sides),
-        ):
-            if pair is not None and size:
-                first, second = (part.ctypes.data for part in pair)
-                if len(pair[0]) > 1:
-                    several.append((change, size, first, second))
-                else:
-                    clear(highs)  # a basis would have to follow the change
-                    change(highs, 0, size - 1, first, second)
-        codes, codes_at, rows_at = self._codes, self._codes_at, self._codes_at + 4 * n
+        highs, n, m = self._highs, self.n, self.m
+        sizes = n, m, len(self._value), COLUMNWISE, MINIMISE, 0.0
+        matrix = self._start, self._index, self._value, self._continuous
         found: list[tuple[int, Basis | None]] = []
         for i, basis in enumerate(bases):
-            clear(highs)
-            change_cost(highs, 0, n - 1, cost_at + 8 * n * i)
-            for change, size, first, second in several:
-                change(highs, 0, size - 1, first + 8 * size * i, second + 8 * size * i)
+            if bounds is not None:
+                self._bounds = _row(bounds, i)
+            if sides is not None:
+                self._sides = _row(sides, i)
+            highs.passModel(*sizes, cost[i], *self._bounds, *self._sides, *matrix)
             if basis is not None:
-                codes[:] = basis.codes
-                start(highs, codes_at, rows_at)
+                highs.setBasis(basis.handle)
             self.run()
-            ended = status(highs)
+            ended = int(highs.getModelStatus())
             if ended == OPTIMAL:
-                values(highs, x_at + 8 * n * i, None, None, dual_at + 8 * m * i)
-                basis_of(highs, codes_at, rows_at)
-                found.append((ended, Basis(codes.astype(np.int8), n)))
+                solution = highs.getSolution()
+                x[i] = np.fromiter(solution.col_value, np.float64, n)
+                dual[i] = np.fromiter(solution.row_dual, np.float64, m)
+                found.append((ended, Basis(None, n, highs.getBasis())))
             else:
                 found.append((ended, None))
         return found
 
 
-@cache
-def _library() -> dict[str, Any]:
-    """The functions of the C interface by name, without "Highs_". Raises ImportError where highspy has none."""
-    core = Path(highspy._core.__file__)
-    for file in (core, *sorted(core.parent.glob("*highs*.dll"))):
-        library = ctypes.CDLL(str(file))
-        if hasattr(library, "Highs_run") and library.Highs_getSizeofHighsInt() == ctypes.sizeof(_INT):
-            break
-    else:
-        raise ImportError(f"{core} has no C interface of HiGHS with 32-bit integers; install highspy from PyPI")
-    found = {"create": library.Highs_create, "destroy": library.Highs_destroy}
-    library.Highs_create.restype, library.Highs_create.argtypes = _AT, ()
-    library.Highs_destroy.restype, library.Highs_destroy.argtypes = None, (_AT,)
-    for name, arguments in _SIGNATURES.items():
-        function = getattr(library, f"Highs_{name}")
-        function.restype, function.argtypes = _DOUBLE if name == "getRunTime" else _INT, (_AT, *arguments)
-        found[name] = function
-    return found
-
-
-def _doubles(values: FloatArray) -> FloatArray:
-    return np.ascontiguousarray(values, np.float64)
-
-
-def _ints(values: np.ndarray) -> NDArray[np.int32]:
-    return np.ascontiguousarray(values, np.int32)
+def _row(pair: Pair, i: int) -> Pair:
+    """Row i of both arrays, or their only one."""
+    first, second = pair
+    return (first[i], second[i]) if len(first) > 1 else (first[0], second[0])
