@@ -25,7 +25,7 @@ claims: .venv/.installed-mpi
 	for case in undervoltage overvoltage; do for reading in held resolved; do \
 	  $(BIN)/python mpi_run.py problems/cases/chalmers_$$case.toml --out results/claims/$${case}_$$reading \
 	    --set "dso.requirement='$$reading'" --quiet || exit 1; done; done
-	$(BIN)/python -m problems.claims results/claims/*voltage_* --markdown
+	$(BIN)/python -m problems.market.claims results/claims/*voltage_* --markdown
 	$(BIN)/python mpi_run.py problems/cases/ercot_microgrid.toml --out results/claims/microgrid --quiet
 	$(BIN)/python -m problems.microgrid.claims results/claims/microgrid --markdown
 

@@ -16,17 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from decomp.checkpoint import Checkpoint, Keeper, find_checkpoint
-from decomp.config import Case, load
-from decomp.console import RoundTable, clock_where_enough, console_for, first_line, last_lines
-from decomp.engine import run
+from decomp.case.catalogue import kinds
+from decomp.case.config import Case, load
 from decomp.errors import CheckpointError, InputError, RefusedError, TatonnementError
-from decomp.folder_lock import FolderTaken, taken
-from decomp.kinds import kinds
-from decomp.ranks import Ranks, find_ranks
-from decomp.result_files import GrowingFiles, write, write_summary
-from decomp.stopping import RunStatus
-from decomp.trace import Result
+from decomp.parallel.ranks import Ranks, find_ranks
+from decomp.run.console import RoundTable, clock_where_enough, console_for, first_line, last_lines
+from decomp.run.engine import run
+from decomp.run.result import Result
+from decomp.run.result_files import GrowingFiles, write, write_summary
+from decomp.run.stopping import RunStatus
+from decomp.storage.checkpoint import Checkpoint, Keeper, find_checkpoint
+from decomp.storage.folder_lock import FolderTaken, taken
 
 ENDED, FAILED, BAD_INPUT = 0, 1, 2
 CHECKPOINTS = "checkpoints"  # below the folder of the results

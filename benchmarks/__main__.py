@@ -21,7 +21,7 @@ from benchmarks.pool import in_order, in_processes
 from benchmarks.report import write_report
 from benchmarks.store import Store, run_key
 from decomp.errors import InputError
-from decomp.ranks import Ranks, find_ranks
+from decomp.parallel.ranks import Ranks, find_ranks
 
 ENDED, BAD_INPUT, INTERRUPTED = 0, 2, 130
 TOGETHER = 12  # instances: an interrupted benchmark has all runs of those it has begun with

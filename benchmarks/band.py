@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from decomp.blocks.solve.piqp import NoSolution, solve
 from decomp.coordinator import Coordinator, Reports, Warm
 from decomp.coordinators import Quadratic
 from decomp.messages import Check, FloatArray, IntArray, QuadraticModel, Query, Request
-from decomp.quadratic_program import NoSolution, solve
 
 
 class VoltageBand(Coordinator):

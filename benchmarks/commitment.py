@@ -17,10 +17,10 @@ import numpy as np
 from scipy import sparse
 
 from benchmarks.ladder import ROUNDING, Rows, linear_program
-from decomp.fingerprint import fingerprint
-from decomp.highs.program import Program
+from decomp.blocks.compile.program import Program
+from decomp.blocks.fingerprint import fingerprint
+from decomp.integer_pattern import pattern_of
 from decomp.messages import FloatArray, Response, Signal, Status
-from decomp.pattern import pattern_of
 from decomp.subproblem import Subproblem
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from decomp.blocks.pyomo_block import BlockSettings
 from decomp.coordinator import Coordinator, Reports, Warm
 from decomp.messages import Coupling, FloatArray, Key, Query, Request
-from decomp.pyomo_block import BlockSettings
 from problems.lec.community import LocalEnergyCommunity, coupling
 from problems.lec.data import LecData
 from problems.lec.settings import LecSettings
-from problems.market import ReactiveMarket
+from problems.market.problem import ReactiveMarket
 
 CASE = Path(__file__).parents[1] / "problems" / "cases" / "chalmers_undervoltage.toml"
 SETTLED = BlockSettings(tangents="fixed", milp="relax")

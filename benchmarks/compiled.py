@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from decomp.fingerprint import fingerprint
-from decomp.highs.block import CompiledBlock
-from decomp.highs.program import Program
-from decomp.highs.state import BlockSettings, WarmState
+from decomp.blocks.compile.program import Program
+from decomp.blocks.fingerprint import fingerprint
+from decomp.blocks.solve.compiled_block import CompiledBlock
+from decomp.blocks.solve.solver_state import BlockSettings, WarmState
 from decomp.messages import FloatArray, Response, Signal
 from decomp.subproblem import Arrays, Subproblem
 

@@ -12,13 +12,13 @@ import sys
 from statistics import median
 
 from benchmarks.synthetic import Synthetic
-from decomp.certificate import CertificateSettings
-from decomp.earlier import Earlier
-from decomp.engine import Limits, run
 from decomp.messages import FloatArray
 from decomp.rules import Bundle
-from decomp.stopping import Gap, RunStatus
-from decomp.trace import Result
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import Limits, run
+from decomp.run.result import Result
+from decomp.run.stopping import Gap, RunStatus
+from decomp.storage.stored_columns import Earlier
 
 ROUNDS = 100  # of a run; one that needs more counts as infinitely many
 

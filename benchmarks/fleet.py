@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from decomp.config import load
+from decomp.case.config import load
 from decomp.coordinator import answer_all, check_all
-from decomp.fleet import Fleet
 from decomp.layout import Layout, Signals
 from decomp.messages import Query
-from decomp.ranks import Ranks, find_ranks
+from decomp.parallel.block_pool import Fleet
+from decomp.parallel.ranks import Ranks, find_ranks
 
 CASE = Path(__file__).parents[1] / "problems" / "cases" / "fleet_100k.toml"
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse
 
-from decomp.fingerprint import fingerprint
-from decomp.highs.program import Program
-from decomp.highs.tangents import Terms
+from decomp.blocks.compile.outer_approximation import Terms
+from decomp.blocks.compile.program import Program
+from decomp.blocks.fingerprint import fingerprint
+from decomp.integer_pattern import CONVEX
 from decomp.messages import FloatArray, IntArray, Response, Signal, Status
-from decomp.pattern import CONVEX
 from decomp.subproblem import Subproblem
 
 ROUNDING = 1e-9  # relative: what a sum may miss a limit by and still be called equal to it

@@ -14,11 +14,11 @@ import numpy as np
 
 from benchmarks.monolith import HasReference, Reference
 from benchmarks.plan import Instance, Measure, Run, Settings
-from decomp.certificate import CertificateSettings
-from decomp.config import Case, from_tables
-from decomp.engine import run
+from decomp.case.config import Case, from_tables
 from decomp.errors import InputError, RefusedError
-from decomp.stopping import Iterate, RunStatus, Stop
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import run
+from decomp.run.stopping import Iterate, RunStatus, Stop
 
 FASTER = 3
 # a rule to build an instance with, never run

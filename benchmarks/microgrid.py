@@ -18,9 +18,9 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from decomp.config import load
-from decomp.engine import run
+from decomp.case.config import load
 from decomp.errors import TatonnementError
+from decomp.run.engine import run
 from problems.microgrid.extensive import solve_extensive
 
 

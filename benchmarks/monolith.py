@@ -14,13 +14,13 @@ import highspy
 import numpy as np
 from scipy import sparse
 
+from decomp.blocks.compile.program import Program
+from decomp.blocks.solve.highs_lp import new_solver
+from decomp.blocks.solve.piqp import solve
 from decomp.coordinator import Coordinator
 from decomp.errors import TatonnementError
-from decomp.highs.linear import new_solver
-from decomp.highs.program import Program
 from decomp.layout import Layout
 from decomp.messages import BoolArray, Coupling, FloatArray, Key, QuadraticModel
-from decomp.quadratic_program import solve
 
 REL_GAP = 1e-5  # between optimum and bound of a reference, where its time suffices
 

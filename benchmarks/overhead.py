@@ -23,11 +23,11 @@ import numpy as np
 from benchmarks.communities import Communities, Needs, campus
 from benchmarks.pyomo_ways import IN_A_ROW, compare
 from benchmarks.stopwatch import solver_calls
-from decomp.engine import Limits, run
-from decomp.ranks import Ranks, find_ranks
+from decomp.parallel.ranks import Ranks, find_ranks
 from decomp.rules import DualAscent
+from decomp.run.engine import Limits, run
+from decomp.run.result import Row
 from decomp.steps import Step, inverse
-from decomp.trace import Row
 
 WARM_UP = 2  # rounds before the measurement begins
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pyomo.environ as pyo
 
+from decomp.blocks.pyomo_block import PyomoSubproblem
 from decomp.messages import Coupling, FloatArray, Key
-from decomp.pyomo_block import PyomoSubproblem
 
 CROPS = ("WHEAT", "CORN", "SUGAR_BEETS")
 QUOTA_T = (100000.0, 100000.0, 6000.0)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from benchmarks.peers_farmer import Farmer, coupling, crops
 from benchmarks.peers_rounds import Rounds, SolverClock, Stamp
-from decomp.engine import Limits, run
-from decomp.highs import pulled
+from decomp.blocks.solve import batched_qp as pulled
 from decomp.layout import Answers
 from decomp.messages import FloatArray, Request, Response, Signal
-from decomp.ranks import Ranks, find_ranks
+from decomp.parallel.ranks import Ranks, find_ranks
 from decomp.rules import ProgressiveHedging
 from decomp.rules.base import Candidate, State
+from decomp.run.engine import Limits, run
 
 RHO = 1.0
 

@@ -24,11 +24,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from decomp.case.registry import did_you_mean
+from decomp.case.toml_file import read_toml
+from decomp.case.validation import Book
 from decomp.errors import InputError
-from decomp.registry import did_you_mean
 from decomp.rules import RULES
-from decomp.settings import Book
-from decomp.toml_file import read_toml
 
 Tables = dict[str, Any]
 Measure = Literal["gap", "coordination", "lagrangian"]

@@ -24,13 +24,13 @@ import numpy as np
 from benchmarks.communities import Communities, Needs, campus
 from benchmarks.replay import Measured, Wires
 from benchmarks.scaling_page import write_page
-from decomp.engine import iterate
-from decomp.fleet import Fleet
 from decomp.layout import Answers, Layout, Signals
-from decomp.packing import TAIL
-from decomp.ranks import Ranks, find_ranks
+from decomp.parallel.block_pool import Fleet
+from decomp.parallel.packing import TAIL
+from decomp.parallel.ranks import Ranks, find_ranks
 from decomp.rules import DualAscent
 from decomp.rules.base import Setup
+from decomp.run.engine import iterate
 from decomp.steps import Step, inverse
 
 WARM_UP = 2  # rounds before the measurement begins

@@ -2,8 +2,8 @@
 
 A round is one question to all blocks, a price each and no penalty. The prices come nearer to a given point by a half a
 round, as in a run that converges; scenarios differ by multipliers that halve, too. The extensive form is the same case
-as one nonlinear model (problems/monolithic.py), from the same initial schedules. Every count has a process of its own,
-so that its peak memory is its own.
+as one nonlinear model (problems/market/monolithic.py), from the same initial schedules. Every count has a process of
+its own, so that its peak memory is its own.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pathlib import Path
 
 import numpy as np
 
-from decomp.config import load
+from decomp.case.config import load
 from decomp.coordinator import Reports, answer_all, check_all
 from decomp.errors import TatonnementError
 from decomp.layout import Layout
 from decomp.messages import Key, Query, Response, Signal
-from problems.dso import DSO
+from problems.dso.coordinator import DSO
 from problems.lec.community import LocalEnergyCommunity
-from problems.market import ReactiveMarket
-from problems.monolithic import reference
+from problems.market.monolithic import reference
+from problems.market.problem import ReactiveMarket
 
 CASE = Path(__file__).parents[1] / "problems" / "cases" / "chalmers_stochastic.toml"
 NEED = (13, 16)  # steps that are called 14:00 and 17:00

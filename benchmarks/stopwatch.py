@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from decomp.highs.native import Simplex
+from decomp.blocks.solve.highs_simplex import Simplex
 
 # "use": HiGHS and its interface, that is numbers in, `run`, answers out as arrays; "run": that call alone
 KINDS = {"sweep": "use", "run": "run"}

@@ -11,7 +11,7 @@ from scipy.linalg import block_diag
 
 from decomp.errors import AskedToStop
 from decomp.messages import BoolArray, Check, FloatArray, IntArray, Key, QuadraticModel, Query, Request
-from decomp.row_work import Found, Steps, Work
+from decomp.parallel.row_tasks import Found, Steps, Work
 
 Reports = Mapping[Key, FloatArray]
 Warm = Any  # a plain value (None, arrays in a dict); whatever `answer` returned last for this part

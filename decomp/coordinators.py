@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from decomp.blocks.solve.piqp import NoSolution, solve
 from decomp.coordinator import Coordinator, Reports, Warm
 from decomp.errors import CoordinatorError
 from decomp.messages import FloatArray, IntArray, QuadraticModel, Query, Request
-from decomp.quadratic_program import NoSolution, solve
 
 NEAREST = 1e-6  # pull of the offers where prices alone decide: of the reference price, at the far end of the box
 

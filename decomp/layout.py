@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from decomp.integer_pattern import UNKNOWN
 from decomp.messages import BoolArray, Coupling, FloatArray, IntArray, Key, Response, Signal, Status
-from decomp.pattern import UNKNOWN
-from decomp.unit_entries import joined, unit_entries
+from decomp.nonanticipativity import joined, unit_entries
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from decomp.messages import Coupling, Key
 from decomp.subproblem import Subproblem
 
 if TYPE_CHECKING:
-    from decomp.trace import Result
+    from decomp.run.result import Result
 
 
 class Problem(ABC):

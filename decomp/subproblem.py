@@ -48,7 +48,7 @@ class Subproblem(ABC):
     def fingerprint(self) -> bytes | None:
         """Which data the block has: the same bytes, the same points at the same cost. None = it cannot tell.
 
-        What it has answered is kept for another run only where it can, see `decomp.fingerprint`.
+        What it has answered is kept for another run only where it can, see `decomp.blocks.fingerprint`.
         """
         return None
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from decomp.certificate import CertificateSettings
-from decomp.config import Case, load
-from decomp.engine import run
-from decomp.result_files import write
-from decomp.stopping import Gap
-from decomp.trace import Result
-from problems.market import ReactiveMarket
+from decomp.case.config import Case, load
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import run
+from decomp.run.result import Result
+from decomp.run.result_files import write
+from decomp.run.stopping import Gap
+from problems.market.problem import ReactiveMarket
 
 CASES = Path(__file__).parent.parent / "problems" / "cases"
 UNDER, OVER = CASES / "chalmers_undervoltage.toml", CASES / "chalmers_overvoltage.toml"

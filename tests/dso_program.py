@@ -12,14 +12,14 @@ import numpy as np
 from closed_form import QuadraticBlock
 from test_dso import NEUTRAL, _network
 
-from decomp.certificate import CertificateSettings
-from decomp.engine import Limits, run
 from decomp.messages import Coupling, Key
-from decomp.ranks import find_ranks
-from decomp.result_files import write
+from decomp.parallel.ranks import find_ranks
 from decomp.rules import ADMM
-from problems.dso import DSO
-from problems.dso_settings import DsoSettings
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import Limits, run
+from decomp.run.result_files import write
+from problems.dso.coordinator import DSO
+from problems.dso.settings import DsoSettings
 
 UNITS = {"LEC1": "b", "LEC2": "c"}
 SCENARIOS = tuple("abcdefg")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import pyomo.environ as pyo
 
+from decomp.blocks.pyomo_block import PyomoSubproblem
 from decomp.messages import Coupling, Key
-from decomp.pyomo_block import PyomoSubproblem
 
 CROPS = ("wheat", "corn", "beets")
 YIELD = {"0": 0.8, "1": 1.0, "2": 1.2}

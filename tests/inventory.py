@@ -9,11 +9,11 @@ import numpy as np
 import pyomo.environ as pyo
 from pydantic import BaseModel, ConfigDict, Field
 
-from decomp.bundling import bundled
+from decomp.blocks.bundling import bundled
+from decomp.blocks.pyomo_block import PyomoSubproblem
 from decomp.errors import InputError
 from decomp.messages import Coupling
 from decomp.problem import Problem
-from decomp.pyomo_block import PyomoSubproblem
 from problems.risk import Risk, add_risk, with_value_at_risk
 from problems.scenarios.scenario_set import Place
 from problems.scenarios.tree import Node, ScenarioTree, read_tree, scenario_tree

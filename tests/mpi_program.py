@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 from closed_form import QuadraticBlock, unit
 
-from decomp import fleet
-from decomp.certificate import CertificateSettings
 from decomp.coordinators import Exchange
-from decomp.engine import Limits, run
 from decomp.errors import TatonnementError
 from decomp.messages import Key
-from decomp.ranks import find_ranks
-from decomp.result_files import write
+from decomp.parallel import block_pool as fleet
+from decomp.parallel.ranks import find_ranks
 from decomp.rules import ADMM
-from decomp.stopping import Gap, Residual
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import Limits, run
+from decomp.run.result_files import write
+from decomp.run.stopping import Gap, Residual
 
 trouble = sys.argv[2] if len(sys.argv) > 2 else ""
 ranks = find_ranks()

@@ -6,10 +6,10 @@ from functools import cache
 
 from campus import CASES, market_of
 
-from decomp.config import Case, load
-from decomp.engine import run
-from decomp.trace import Result
-from problems.market import ReactiveMarket
+from decomp.case.config import Case, load
+from decomp.run.engine import run
+from decomp.run.result import Result
+from problems.market.problem import ReactiveMarket
 
 STOCHASTIC = CASES / "chalmers_stochastic.toml"
 AFTERNOON = (

@@ -13,15 +13,15 @@ import pyomo.environ as pyo
 import pytest
 from scipy import sparse
 
+from decomp.blocks.pyomo_block import PyomoSubproblem
+from decomp.blocks.solve.highs_lp import DUAL, HISTORY_FREE, new_solver, pass_rows
+from decomp.blocks.solve.highs_simplex import BASIC, OPTIMAL, Simplex
+from decomp.blocks.solve.scaling import Rows
 from decomp.errors import BlockError
-from decomp.fleet import Fleet
-from decomp.highs.linear import DUAL, HISTORY_FREE, new_solver, pass_rows
-from decomp.highs.native import BASIC, OPTIMAL, Simplex
-from decomp.highs.scaling import Rows
 from decomp.layout import Layout, Signals
 from decomp.messages import Coupling, Key, Response, Signal, Status
-from decomp.pyomo_block import PyomoSubproblem
-from decomp.ranks import Serial
+from decomp.parallel.block_pool import Fleet
+from decomp.parallel.ranks import Serial
 
 ENTRIES, BLOCKS = 3, 5
 

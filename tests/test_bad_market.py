@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from decomp.config import load
+from decomp.case.config import load
 from decomp.errors import InputError
 
 CASES = Path(__file__).parents[1] / "problems" / "cases"

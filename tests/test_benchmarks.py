@@ -26,14 +26,14 @@ from benchmarks.pool import in_processes
 from benchmarks.report import METRICS, pairwise, profiles, runs_table, summary
 from benchmarks.store import Store
 from benchmarks.synthetic import Synthetic
-from decomp.certificate import CertificateSettings
-from decomp.config import load
-from decomp.engine import Limits, run
+from decomp.case.config import load
 from decomp.errors import InputError
 from decomp.messages import Key, Signal, Status
-from decomp.ranks import Serial
+from decomp.parallel.ranks import Serial
 from decomp.rules import ADMM
-from decomp.stopping import Gap, RunStatus
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import Limits, run
+from decomp.run.stopping import Gap, RunStatus
 
 DOCS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 

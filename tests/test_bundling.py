@@ -8,12 +8,12 @@ from farmer import YIELD, Farmer, farmer
 from inventory import MOST, Stock, extensive_form, stock
 from lec_cases import settings, small
 
-from decomp.bundling import bundled
-from decomp.certificate import CertificateSettings
-from decomp.engine import Limits, run
+from decomp.blocks.bundling import bundled
 from decomp.messages import Coupling, Key, Signal, Status
 from decomp.rules import Bundle, ProgressiveHedging
-from decomp.stopping import Gap, RunStatus
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import Limits, run
+from decomp.run.stopping import Gap, RunStatus
 from problems.lec.community import LocalEnergyCommunity
 from problems.risk import Risk, add_risk, with_value_at_risk
 

@@ -11,7 +11,7 @@ from campus import CASES, OVER, UNDER, market_of, solved
 
 from decomp.messages import FloatArray, Key
 from problems.cases.fit_chalmers import Fit, fit, initial_reports, write
-from problems.market import ReactiveMarket
+from problems.market.problem import ReactiveMarket
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from campus import OVER, RESOLVED, UNDER, written
 
-from problems.claims import as_markdown, findings, main
-from problems.judges import Folder
+from problems.market.claim_checks import Folder
+from problems.market.claims import as_markdown, findings, main
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from decomp.console import RoundTable, clock_where_enough
-from decomp.ranks import Serial
-from decomp.trace import Row, UnitPrice
+from decomp.parallel.ranks import Serial
+from decomp.run.console import RoundTable, clock_where_enough
+from decomp.run.result import Row, UnitPrice
 
 ROOT = Path(__file__).parents[1]
 MPIEXEC = Path(sys.executable).parent / "mpiexec"

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from decomp import config
-from decomp.config import load
+from decomp.case import config
+from decomp.case.config import load
 from decomp.errors import InputError
 from decomp.rules import ADMM, DualAscent
-from decomp.stopping import Residual
+from decomp.run.stopping import Residual
 
 
 def edit(case: Path, old: str, new: str) -> Path:
@@ -292,7 +292,7 @@ def test_a_rule_by_file_replaces_the_whole_table(tiny):
 OWN = """
 from dataclasses import dataclass
 from decomp.rules import ADMM, UpdateRule
-from decomp.stopping import RunStatus, Stop
+from decomp.run.stopping import RunStatus, Stop
 
 def halving(k, scale, first):
     return first * 0.5**k

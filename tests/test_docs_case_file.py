@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from pydantic_core import PydanticUndefined
 
-from decomp.asynchronous import AsynchronousSettings
-from decomp.certificate import CertificateSettings
-from decomp.checkpoint import CheckpointSettings
-from decomp.config import ENGINE_TABLES, RunSettings, Title
-from decomp.start import StartSettings
-from problems.market_settings import SolverSettings
+from decomp.case.config import ENGINE_TABLES, RunSettings, Title
+from decomp.case.warm_start import StartSettings
+from decomp.parallel.asynchronous import AsynchronousSettings
+from decomp.run.certificate import CertificateSettings
+from decomp.storage.checkpoint import CheckpointSettings
+from problems.market.settings import SolverSettings
 from problems.microgrid.settings import SolverSettings as MicrogridSolver
 
 PAGE = (Path(__file__).parents[1] / "docs" / "case_file.md").read_text(encoding="utf-8")

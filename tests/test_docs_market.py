@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from problems.fleet.settings import FleetSettings, StressSettings
 from problems.lec.devices import known_devices
 from problems.lec.settings import LecSettings
-from problems.market_settings import AddedLoad, MarketSettings
+from problems.market.settings import AddedLoad, MarketSettings
 from problems.network.settings import NetworkSettings, SourceSettings
+from problems.synthetic_communities.settings import FleetSettings, StressSettings
 
 PAGE = (Path(__file__).parents[1] / "docs" / "market.md").read_text(encoding="utf-8")
 TABLES = [f.annotation for f in MarketSettings.model_fields.values() if isinstance(f.annotation, type)]

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from decomp.coordinator import answer_all, check_all, evaluate_all
 from decomp.errors import CoordinatorError, InputError
 from decomp.messages import Key, Query
-from problems.dso import DSO
-from problems.dso_settings import DsoSettings
+from problems.dso.coordinator import DSO
+from problems.dso.settings import DsoSettings
 from problems.network.feeder import Network
 from problems.network.power_flow import solve
 

@@ -17,15 +17,15 @@ from test_restart import contents, only
 
 from benchmarks.earlier_columns import market, solved
 from benchmarks.ladder import Ladder
-from decomp.columns import Columns, Held
-from decomp.earlier import FILE, Earlier, read_earlier
+from decomp.blocks.compile.outer_approximation import ConvexTerm
+from decomp.blocks.fingerprint import fingerprint
+from decomp.blocks.pyomo_block import BlockSettings, PyomoSubproblem
 from decomp.errors import InputError
-from decomp.fingerprint import fingerprint
-from decomp.highs.tangents import ConvexTerm
 from decomp.layout import Layout
 from decomp.messages import Key
-from decomp.pyomo_block import BlockSettings, PyomoSubproblem
-from decomp.ranks import Serial
+from decomp.parallel.ranks import Serial
+from decomp.rules.columns import Columns, Held
+from decomp.storage.stored_columns import FILE, Earlier, read_earlier
 
 ROOT = Path(__file__).parents[1]
 BLOCKS, PRICES, TOLERANCE = 4, 24, 1e-4

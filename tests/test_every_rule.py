@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from uncertain_market import PROB, SCENARIOS, Producer, by_hand, couplings, network, optimum
 
-from decomp.certificate import CertificateSettings
-from decomp.console import last_lines
-from decomp.engine import Limits, run
 from decomp.errors import RefusedError
 from decomp.messages import Key
-from decomp.result_files import write
 from decomp.rules import RULES, DualAscent
+from decomp.run.certificate import CertificateSettings
+from decomp.run.console import last_lines
+from decomp.run.engine import Limits, run
+from decomp.run.result_files import write
+from decomp.run.stopping import Gap, RunStatus
 from decomp.steps import Step, constant
-from decomp.stopping import Gap, RunStatus
 from problems.risk import Risk
 
 STEP = Step(constant, {"a": 0.3})

@@ -7,11 +7,11 @@ import pyomo.environ as pyo
 import pytest
 from farmer import YIELD, Farmer, farmer
 
-from decomp.certificate import CertificateSettings
-from decomp.engine import Limits, run
 from decomp.messages import Key, Signal
 from decomp.rules import ADMM
-from decomp.stopping import Gap, RunStatus
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import Limits, run
+from decomp.run.stopping import Gap, RunStatus
 
 
 def hedging(prob, rho=1.0, tolerance=1e-4, limit=120):

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from rich.console import Console
 
-from problems import figures, tables
-from problems.schedules import reactive_by_device, trades
+from problems.market import figures, tables
+from problems.market.schedules import reactive_by_device, trades
 
 
 @pytest.fixture(scope="module")

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from campus import CASES
 
-from decomp.config import load
-from decomp.engine import Limits, run
+from decomp.case.config import load
 from decomp.errors import InputError
 from decomp.messages import Key, Signal
-from problems.fleet.build import unit_shape
-from problems.fleet.draw import Fleet, FleetUnit, draw, draw_unit
-from problems.fleet.market import rated
-from problems.fleet.settings import FleetSettings
-from problems.fleet.stress import TOLERANCE_PU, least_factor, violating
-from problems.market import ReactiveMarket
-from problems.market_settings import MarketSettings
+from decomp.run.engine import Limits, run
+from problems.market.problem import ReactiveMarket
+from problems.market.settings import MarketSettings
 from problems.network.from_tables import Tables, read_tables
+from problems.synthetic_communities.build import unit_shape
+from problems.synthetic_communities.draw import Fleet, FleetUnit, draw, draw_unit
+from problems.synthetic_communities.market import rated
+from problems.synthetic_communities.settings import FleetSettings
+from problems.synthetic_communities.stress import TOLERANCE_PU, least_factor, violating
 
 CASE = CASES / "case33bw_fleet.toml"
 BUSES = [str(i) for i in range(1, 33)]

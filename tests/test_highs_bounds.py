@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 
-from decomp.highs import mixed
-from decomp.highs.bounds import dual_bound
-from decomp.highs.compiler import compile_model
+from decomp.blocks.compile.compiler import compile_model
+from decomp.blocks.pyomo_block import BlockSettings, PyomoSubproblem
+from decomp.blocks.solve import highs_mip as mixed
+from decomp.blocks.solve.bounds import dual_bound
 from decomp.messages import Signal, Status
-from decomp.pyomo_block import BlockSettings, PyomoSubproblem
 
 N, ROWS, OFFERS = 7, 4, 2
 

@@ -9,10 +9,10 @@ import numpy as np
 import pyomo.environ as pyo
 import pytest
 
-from decomp.highs.compiler import compile_model
-from decomp.highs.scaling import Scaled, factors
+from decomp.blocks.compile.compiler import compile_model
+from decomp.blocks.pyomo_block import BlockSettings, ConvexTerm, PyomoSubproblem
+from decomp.blocks.solve.scaling import Scaled, factors
 from decomp.messages import Response, Signal, Status
-from decomp.pyomo_block import BlockSettings, ConvexTerm, PyomoSubproblem
 
 HOURS, STORES, PANELS = 8, 2, 2
 

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from closed_form import QuadraticBlock, exchange, three_buses, two_lecs, unit
 
-from decomp.certificate import CertificateSettings
 from decomp.coordinators import Consensus, Nobody
-from decomp.engine import Limits, iterate, run
 from decomp.errors import RefusedError
-from decomp.fleet import Fleet
 from decomp.layout import Layout
 from decomp.messages import Key, Query
-from decomp.ranks import Serial
+from decomp.parallel.block_pool import Fleet
+from decomp.parallel.ranks import Serial
 from decomp.rules import ADMM, DualAscent, Setup
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import Limits, iterate, run
+from decomp.run.stopping import Divergence, Gap, Residual, RunStatus
 from decomp.steps import Step, constant, exponential, inverse, inverse_sqrt
-from decomp.stopping import Divergence, Gap, Residual, RunStatus
 
 
 def dual_ascent(a, **settings):

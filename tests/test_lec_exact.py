@@ -11,8 +11,8 @@ import pytest
 from lec_cases import LEC1, LEC2, NEUTRAL, campus
 from scipy import sparse
 
-from decomp.highs.compiler import compile_model
-from decomp.highs.program import Program
+from decomp.blocks.compile.compiler import compile_model
+from decomp.blocks.compile.program import Program
 from decomp.messages import FloatArray, Signal, Status
 from problems.lec.community import LocalEnergyCommunity
 

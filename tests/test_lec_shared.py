@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from lec_cases import LEC1, LEC2, NEUTRAL, campus
 
+from decomp.blocks.pyomo_block import BlockSettings
 from decomp.messages import Signal
-from decomp.pyomo_block import BlockSettings
 from problems.lec.community import LocalEnergyCommunity
 from problems.lec.data import LecData
 from problems.lec.opportunity import excess, settled_error

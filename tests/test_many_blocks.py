@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.communities import Communities
-from decomp.fleet import UNITS_A_RANK, Fleet, dealt
-from decomp.judging import MANY, sketch
 from decomp.layout import Layout, Signals
 from decomp.messages import Key
-from decomp.ranks import Serial
+from decomp.parallel.block_pool import UNITS_A_RANK, Fleet, dealt
+from decomp.parallel.ranks import Serial
+from decomp.run.convergence import MANY, sketch
 from problems.lec.community import LocalEnergyCommunity
 
 UNITS, SCENARIOS = 4, 250

@@ -12,7 +12,7 @@ from campus import CASES, UNDER
 
 from decomp.errors import InputError
 from decomp.messages import Key
-from problems.market import ReactiveMarket
+from problems.market.problem import ReactiveMarket
 from problems.time_series import SeriesColumn, TimeAxis, TimeSettings, read_series
 
 

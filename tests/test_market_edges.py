@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from test_bad_market import CASES
 
-from decomp.config import load
-from decomp.engine import run
-from decomp.stopping import RunStatus
+from decomp.case.config import load
+from decomp.run.engine import run
+from decomp.run.stopping import RunStatus
 
 CASE = CASES / "chalmers_undervoltage.toml"
 
@@ -33,7 +33,7 @@ def test_no_bound_is_claimed_where_active_power_is_free():
 def test_community_without_reactive_devices_is_drawn_and_shedding_is_told(lec, tmp_path):
     problem, result = result_of(lec)
     assert result.status != RunStatus.FAILED
-    from decomp.result_files import write
+    from decomp.run.result_files import write
 
     summary = problem.summary(result)
     write(result, tmp_path, case={}, extra=summary)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from campus import CASES
 
-from decomp.config import Case, load
+from decomp.case.config import Case, load
 from decomp.errors import InputError
 from decomp.messages import Key
-from problems.market import ReactiveMarket
+from problems.market.problem import ReactiveMarket
 
 STOCHASTIC = CASES / "chalmers_stochastic.toml"
 

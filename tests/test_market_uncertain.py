@@ -14,13 +14,13 @@ from small_market import case, market, solved
 
 from decomp.errors import CoordinatorError, InputError
 from decomp.messages import FloatArray, Key, Query, Signal
-from decomp.result_files import write
-from decomp.trace import Result
-from problems import fan_figures, scenario_tables
-from problems.market import ReactiveMarket
-from problems.monolithic import Reference, reference
+from decomp.run.result import Result
+from decomp.run.result_files import write
+from problems.market import fan_figures, scenario_tables
+from problems.market.monolithic import Reference, reference
+from problems.market.problem import ReactiveMarket
+from problems.market.tables import schedule_tables
 from problems.risk import tail_mean
-from problems.tables import schedule_tables
 
 THREE = "scenarios.count=3"
 EXACT = "stop.gap.tolerance=1e-3"

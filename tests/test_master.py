@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from closed_form import unit
 
-from decomp.columns import Columns
 from decomp.layout import Layout
 from decomp.messages import QuadraticModel
 from decomp.rules import master
+from decomp.rules.columns import Columns
 
 
 def layout_of(units, scenarios, hours, node=None):

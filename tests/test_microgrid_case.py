@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from decomp.config import load
+from decomp.case.config import load
 from decomp.errors import InputError
-from decomp.ranks import Serial
+from decomp.parallel.ranks import Serial
 from problems.microgrid.calls import call_probability
 from problems.scenarios.sampling import autocorrelation_of
 

@@ -15,13 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from rich.console import Console
 
-from decomp.certificate import CertificateSettings
-from decomp.config import load
-from decomp.engine import run
+from decomp.case.config import load
 from decomp.errors import InputError
-from decomp.trace import Result
-from problems.figures import STYLE
-from problems.microgrid import claims, figures, frontier, judges, tables
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import run
+from decomp.run.result import Result
+from problems.market.figures import STYLE
+from problems.microgrid import claim_checks as judges
+from problems.microgrid import claims, figures, frontier, tables
 from problems.microgrid.figures_bids import unit_bids
 from problems.microgrid.figures_curves import bidding_curves
 from problems.microgrid.folder import QUANTITIES, MicrogridFolder, read

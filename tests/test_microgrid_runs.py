@@ -11,15 +11,15 @@ import pytest
 from microgrid import microgrid, tables
 
 from benchmarks.microgrid import measure, page
-from decomp.certificate import CertificateSettings
-from decomp.config import from_tables
-from decomp.engine import Limits, run
+from decomp.case.config import from_tables
 from decomp.errors import InputError
 from decomp.messages import Signal
 from decomp.rules import ProgressiveHedging
 from decomp.rules.auto import Auto
 from decomp.rules.bundle import Bundle
-from decomp.stopping import Gap, RunStatus
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import Limits, run
+from decomp.run.stopping import Gap, RunStatus
 from problems.microgrid.bidding import bidding_curves
 from problems.microgrid.block import bid_limits
 from problems.microgrid.data import PRODUCTS

@@ -8,9 +8,9 @@ import pytest
 from microgrid import SIZES, TURBINE, tables
 from pydantic import ValidationError
 
-from decomp.highs.state import BlockSettings
+from decomp.blocks.pyomo_block import PyomoSubproblem
+from decomp.blocks.solve.solver_state import BlockSettings
 from decomp.messages import Signal, Status
-from decomp.pyomo_block import PyomoSubproblem
 from problems.microgrid.calls import STATES, CallSettings, call_probability, over_calls
 from problems.microgrid.data import SERVICES, Scene
 from problems.microgrid.losses import ConverterLoss, LossRegions, LossSteps, excess

@@ -10,14 +10,14 @@ import pytest
 from campus import OVER, UNDER, certified, market_of
 from scipy.optimize import brentq
 
-from decomp.certificate import Certificate
 from decomp.errors import TatonnementError
 from decomp.messages import Key
-from decomp.trace import Result
+from decomp.run.certificate import Certificate
+from decomp.run.result import Result
 from problems.cases.fit_chalmers import initial_reports
 from problems.lec.community import LocalEnergyCommunity
-from problems.market import ReactiveMarket
-from problems.monolithic import Reference, reference
+from problems.market.monolithic import Reference, reference
+from problems.market.problem import ReactiveMarket
 
 NEED = {"chalmers_undervoltage": (13, 16), "chalmers_overvoltage": (13,)}
 

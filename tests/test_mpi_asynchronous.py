@@ -13,7 +13,7 @@ from test_mpi import mpiexec
 from test_mpi_restart import ROOT, arguments, finished
 from test_restart import contents, rough_case, summary
 
-from decomp.ranks import Serial
+from decomp.parallel.ranks import Serial
 
 pytestmark = [pytest.mark.mpi, pytest.mark.timeout(180)]
 

@@ -8,8 +8,8 @@ from dso_program import market, solved
 from test_mpi import HERE, contents, mpiexec
 from thread_ranks import ThreadRanks, on_threads
 
-from decomp.fleet import Fleet
-from problems.network.rows import derivative_steps, do
+from decomp.parallel.block_pool import Fleet
+from problems.network.row_tasks import derivative_steps, do
 
 pytestmark = pytest.mark.mpi
 

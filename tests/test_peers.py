@@ -13,7 +13,7 @@ from benchmarks.peers_farmer import yields
 from benchmarks.peers_ours import hedge
 from benchmarks.peers_page import page
 from benchmarks.peers_rounds import Rounds
-from decomp.ranks import Serial
+from decomp.parallel.ranks import Serial
 
 # acres of wheat after 0, 1 and 9 penalised rounds with rho = 1 by mpi-sppy 0.14 with HiGHS, no regularisation
 WHEAT_3 = {0: 134.44444444, 1: 129.83333333, 9: 161.89264163}

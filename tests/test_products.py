@@ -10,15 +10,15 @@ from campus import OVER, UNDER
 from feeders import read
 from small_market import solved
 
-from decomp.config import from_tables, load
-from decomp.engine import run
+from decomp.case.config import from_tables, load
+from decomp.case.toml_file import read_toml
 from decomp.errors import InputError
 from decomp.messages import Key, Signal
-from decomp.toml_file import read_toml
+from decomp.run.engine import run
 from problems.lec.community import p_injection_kw
 from problems.lec.device import Device
-from problems.market import ReactiveMarket
-from problems.monolithic import reference
+from problems.market.monolithic import reference
+from problems.market.problem import ReactiveMarket
 from problems.network.power_flow import solve
 from problems.network.sensitivity import sensitivity
 

@@ -9,8 +9,8 @@ import numpy as np
 import pyomo.environ as pyo
 import pytest
 
+from decomp.blocks.pyomo_block import BlockSettings, PyomoSubproblem
 from decomp.messages import Response, Signal, Status
-from decomp.pyomo_block import BlockSettings, PyomoSubproblem
 
 ENTRIES = 3
 

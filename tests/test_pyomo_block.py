@@ -9,10 +9,10 @@ import numpy as np
 import pyomo.environ as pyo
 import pytest
 
+from decomp.blocks.pyomo_block import BlockSettings, ConvexTerm, PyomoSubproblem
+from decomp.blocks.solve import qp_block as highs_quadratic
 from decomp.errors import InputError
-from decomp.highs import quadratic as highs_quadratic
 from decomp.messages import Response, Signal, Status
-from decomp.pyomo_block import BlockSettings, ConvexTerm, PyomoSubproblem
 
 GRID = 40.0  # kW behind the inverter of `Inverter`
 

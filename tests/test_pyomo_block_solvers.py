@@ -9,9 +9,9 @@ import numpy as np
 import pyomo.environ as pyo
 import pytest
 
+from decomp.blocks.pyomo_block import ConvexTerm, PyomoSubproblem
 from decomp.errors import TatonnementError
 from decomp.messages import Signal, Status
-from decomp.pyomo_block import ConvexTerm, PyomoSubproblem
 
 
 class Exponential(PyomoSubproblem):

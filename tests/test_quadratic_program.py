@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from decomp import quadratic_program
-from decomp.quadratic_program import NoSolution, solve
+from decomp.blocks.solve import piqp as quadratic_program
+from decomp.blocks.solve.piqp import NoSolution, solve
 
 
 @pytest.fixture

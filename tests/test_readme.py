@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from scipy.optimize import LinearConstraint, minimize
 
-from decomp.certificate import CertificateSettings
-from decomp.engine import Limits
-from decomp.ranks import Serial
+from decomp.parallel.ranks import Serial
 from decomp.rules import RULES
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import Limits
+from decomp.run.stopping import CRITERIA, RunStatus
 from decomp.steps import STEPS
-from decomp.stopping import CRITERIA, RunStatus
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

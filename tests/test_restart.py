@@ -25,22 +25,22 @@ from closed_form import QuadraticBlock, exchange, two_lecs, unit
 from farmer import farmer
 from uncertain_market import by_hand
 
-from decomp import worker
-from decomp.block_states import packed, unpacked
-from decomp.certificate import CertificateSettings
-from decomp.checkpoint import CheckpointSettings, Keeper, find_checkpoint
-from decomp.config import Case, load
+from decomp.case.config import Case, load
 from decomp.coordinators import Exchange
-from decomp.engine import Limits, run
 from decomp.errors import CheckpointError, TatonnementError
-from decomp.folder_lock import taken
 from decomp.messages import Key
+from decomp.parallel import worker
+from decomp.parallel.ranks import Serial
 from decomp.plain_value import flatten, unflatten
-from decomp.ranks import Serial
-from decomp.result_files import GrowingFiles, write
 from decomp.rules import ADMM, RULES, Newton, ProgressiveHedging
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import Limits, run
+from decomp.run.result_files import GrowingFiles, write
+from decomp.run.stopping import Residual, RunStatus
 from decomp.steps import Step, constant
-from decomp.stopping import Residual, RunStatus
+from decomp.storage.checkpoint import CheckpointSettings, Keeper, find_checkpoint
+from decomp.storage.folder_lock import taken
+from decomp.storage.warm_states import packed, unpacked
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -533,7 +533,7 @@ def test_changed_data_and_other_versions_are_told(command, tiny, capsys, monkeyp
     assert command(tiny, "--out", cut, "--resume", cut) == 2
     assert "the file demand.csv has changed" in capsys.readouterr().err
     (tiny.parent / "demand.csv").write_text("demand\n3\n6\n")
-    monkeypatch.setattr("decomp.identity.version", lambda name: "0.0.1")
+    monkeypatch.setattr("decomp.storage.provenance.version", lambda name: "0.0.1")
     assert command(tiny, "--out", cut, "--resume", cut) == 2
     assert "numpy was" in capsys.readouterr().err
 
@@ -593,7 +593,7 @@ def test_a_folder_in_which_another_run_writes_is_refused_and_left_alone(command,
 
 def test_what_a_dead_run_has_left_behind_keeps_nobody_out(command, rough, tmp_path):
     dies = (
-        "import os, sys; from pathlib import Path; from decomp.folder_lock import taken; "
+        "import os, sys; from pathlib import Path; from decomp.storage.folder_lock import taken; "
         "held = taken(Path(sys.argv[1])); held.__enter__(); os.kill(os.getpid(), 9)"
     )
     dead = subprocess.run([sys.executable, "-c", dies, str(tmp_path)], cwd=ROOT, timeout=60, check=False)
@@ -618,7 +618,7 @@ def test_a_file_system_without_locks_costs_a_warning(tmp_path, monkeypatch, capl
 LIMITED = """
 import resource, runpy, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
-from decomp.ranks import Serial
+from decomp.parallel.ranks import Serial
 sys.exit(runpy.run_path("mpi_run.py")["main"](Serial(), sys.argv[1:]))
 """
 

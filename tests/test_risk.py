@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from inventory import TREE, Stock, stock
 from pydantic import ValidationError
 
-from decomp.certificate import CertificateSettings
-from decomp.engine import Limits, run
+from decomp.blocks.compile.compiler import compile_model
+from decomp.blocks.pyomo_block import PyomoSubproblem
 from decomp.errors import InputError
-from decomp.highs.compiler import compile_model
 from decomp.messages import Coupling, Key, Signal
-from decomp.pyomo_block import PyomoSubproblem
 from decomp.rules import ADMM, Bundle, ProgressiveHedging
-from decomp.stopping import Gap, RunStatus
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import Limits, run
+from decomp.run.stopping import Gap, RunStatus
 from problems.risk import ENTRY, Risk, add_risk, tail_mean, with_value_at_risk
 
 LEAST, GREATEST = -300e3, 200e3

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from uncertain_market import MORE, SCENARIOS, Producer, couplings, network, optimum
 
-from decomp.certificate import CertificateSettings
-from decomp.engine import Limits, run
 from decomp.messages import Key
 from decomp.rules import ADMM, APP, BarzilaiBorwein, Bundle
-from decomp.stopping import Gap, RunStatus
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import Limits, run
+from decomp.run.stopping import Gap, RunStatus
 from problems.risk import Risk, tail_mean, value_at_risk
 
 FIVE, RARE = (0.3, 0.1, 0.2, 0.25, 0.15), (0.9, 1e-6, 0.1 - 1e-6)

@@ -11,20 +11,20 @@ from closed_form import QuadraticBlock, VoltageRow, exchange, three_buses, two_l
 from farmer import farmer
 
 from benchmarks.synthetic import Synthetic
-from decomp.certificate import CertificateSettings
 from decomp.coordinators import Consensus, Exchange, Nobody
-from decomp.engine import Limits, iterate, run
 from decomp.errors import RefusedError
-from decomp.fleet import Fleet
 from decomp.layout import Answers, Layout
 from decomp.messages import Key, Request
-from decomp.ranks import Serial
+from decomp.parallel.block_pool import Fleet
+from decomp.parallel.ranks import Serial
 from decomp.rules import ADMM, APP, ATC, DualAscent, ProgressiveHedging, Setup
 from decomp.rules.anderson import Memory, accelerate
 from decomp.rules.penalties import cost_proportional
 from decomp.rules.recovery import realisable, slopes
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import Limits, iterate, run
+from decomp.run.stopping import Gap, RunStatus
 from decomp.steps import Step, constant
-from decomp.stopping import Gap, RunStatus
 
 SCENARIOS, CENTRES, PROB = ("0", "1", "2"), (1.0, 2.0, 6.0), (0.5, 0.3, 0.2)
 MEAN, VALUE = 2.3, 3.61 - 8.9  # sum pi a, and sum pi (a - mean)^2 - sum pi a^2

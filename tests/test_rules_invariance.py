@@ -13,14 +13,14 @@ from benchmarks.band import VoltageBand
 from benchmarks.compiled import Compiled
 from benchmarks.ladder import Ladder, Rows, linear_program
 from benchmarks.synthetic import PRICE, SHED, Synthetic
-from decomp.certificate import CertificateSettings
+from decomp.blocks.solve.compiled_block import CompiledBlock
+from decomp.blocks.solve.solver_state import BlockSettings
 from decomp.coordinators import Exchange
-from decomp.engine import Limits, run
-from decomp.highs.block import CompiledBlock
-from decomp.highs.state import BlockSettings
 from decomp.messages import Key
 from decomp.rules import ADMM, Bundle, Newton
-from decomp.stopping import Gap, RunStatus
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import Limits, run
+from decomp.run.stopping import Gap, RunStatus
 
 PAIRS = [(Newton(), "qp"), (ADMM(), "qp"), (Bundle(), "lp")]
 

@@ -13,20 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.synthetic import Synthetic
-from decomp.certificate import CertificateSettings
 from decomp.coordinators import Exchange
-from decomp.engine import Limits, run
 from decomp.errors import RefusedError
+from decomp.integer_pattern import CONVEX, UNKNOWN, pattern_of
 from decomp.layout import Layout
 from decomp.messages import Coupling, Key, Response, Signal
-from decomp.pattern import CONVEX, UNKNOWN, pattern_of
 from decomp.rules import ADMM, Auto, Bundle, Damped, DantzigWolfe, Newton, ProgressiveHedging, bundle
 from decomp.rules.base import Setup
 from decomp.rules.bundle import Trial
 from decomp.rules.master import Columns, solve_master
-from decomp.rules.near import worth_asking
+from decomp.rules.proximal_columns import worth_asking
 from decomp.rules.restricted import choose
-from decomp.stopping import Gap, RunStatus
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import Limits, run
+from decomp.run.stopping import Gap, RunStatus
 from decomp.subproblem import Subproblem
 
 
@@ -152,7 +152,7 @@ def markets(draw):
 
 def optimum_of(blocks, market, coupling, probabilities):
     """The market as one quadratic program: a unit's scenarios share y."""
-    from decomp.quadratic_program import solve
+    from decomp.blocks.solve.piqp import solve
 
     units = [c.unit for c in coupling]
     P, q = np.zeros(2 * len(units)), np.zeros(2 * len(units))

@@ -11,15 +11,13 @@ from closed_form import QuadraticBlock, VoltageRow, exchange, three_buses, two_l
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decomp.certificate import CertificateSettings
-from decomp.config import described, load
+from decomp.case.config import described, load
 from decomp.coordinators import Exchange, Nobody
-from decomp.engine import Limits, iterate, run
 from decomp.errors import InputError, RefusedError
-from decomp.fleet import Fleet
 from decomp.layout import Layout
 from decomp.messages import Key
-from decomp.ranks import Serial
+from decomp.parallel.block_pool import Fleet
+from decomp.parallel.ranks import Serial
 from decomp.rules import (
     AveragedAnswers,
     AveragedPrices,
@@ -35,8 +33,10 @@ from decomp.rules import (
 )
 from decomp.rules.dual_space import Point, metric
 from decomp.rules.level import Level
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import Limits, iterate, run
+from decomp.run.stopping import Gap, RunStatus
 from decomp.steps import Step, constant
-from decomp.stopping import Gap, RunStatus
 
 ASCENTS = (BarzilaiBorwein, Nesterov, Polyak, DeflectedSubgradient, Volume)
 OPEN = {RunStatus.ITERATION_LIMIT, RunStatus.DIVERGED}  # what a run without a certificate may end with

@@ -7,8 +7,8 @@ import numpy as np
 from benchmarks.overhead import shares
 from benchmarks.pyomo_ways import compare
 from benchmarks.stopwatch import solver_calls
-from decomp.highs.native import Simplex
-from decomp.ranks import Serial
+from decomp.blocks.solve.highs_simplex import Simplex
+from decomp.parallel.ranks import Serial
 
 
 def test_shares_are_parts_of_a_whole_and_the_solver_is_part_of_its_use() -> None:

@@ -10,17 +10,17 @@ from closed_form import QuadraticBlock, unit
 from thread_ranks import on_threads
 
 from benchmarks.replay import Measured, Wires, longest_first, replay, round_robin, taken_when_idle, times
-from decomp.certificate import CertificateSettings
 from decomp.coordinator import Coordinator
-from decomp.engine import Limits, run
-from decomp.envelope import opened, sealed
 from decomp.errors import CheckpointError, CoordinatorError
 from decomp.messages import Check, Key, Request, Response, Status
-from decomp.ranks import Serial
-from decomp.rebalancing import rebalanced
+from decomp.parallel.distributed_coordinator import shared_out
+from decomp.parallel.ranks import Serial
+from decomp.parallel.rebalancing import rebalanced
+from decomp.parallel.serialization import opened, sealed
 from decomp.rules import ADMM
-from decomp.spread_parts import shared_out
-from decomp.stopping import Residual
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import Limits, run
+from decomp.run.stopping import Residual
 
 HOURS = 5
 SCENARIOS = ("0", "1", "2")
@@ -263,7 +263,7 @@ def test_blocks_that_move_change_no_figure(size, caplog):
         )  # fmt: skip
 
     alone = ran_with(Serial(), 3)
-    caplog.set_level("INFO", "decomp.fleet")
+    caplog.set_level("INFO", "decomp.parallel.block_pool")
     stayed = on_threads(size, lambda ranks: ran_with(ranks, 0))[0]
     assert "moved" not in caplog.text
     moved = on_threads(size, lambda ranks: ran_with(ranks, 3))[0]

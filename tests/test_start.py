@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from decomp.case.warm_start import StartSettings, read_prices
 from decomp.errors import InputError
-from decomp.start import StartSettings, read_prices
 
 NODES = ("a@1", "a@2")
 

@@ -9,9 +9,9 @@ import numpy as np
 import pyomo.environ as pyo
 import pytest
 
+from decomp.blocks.pyomo_block import BlockSettings, ConvexTerm, PyomoSubproblem
 from decomp.errors import InputError
 from decomp.messages import Response, Signal, Status
-from decomp.pyomo_block import BlockSettings, ConvexTerm, PyomoSubproblem
 
 HOURS, SCENARIOS = 6, 5
 ANGLES = [(1.0, float(np.tan(a))) for a in np.linspace(-0.7, 0.7, 9)]
@@ -155,7 +155,7 @@ def test_fixed_tangents_bound_the_true_cost_from_below_by_no_more_than_their_ang
 
 
 def test_the_template_ends_with_its_last_block() -> None:
-    from decomp.highs.built import SHARED
+    from decomp.blocks.solve.backend import SHARED
 
     block = House(0, template="short lived")
     block.solve(Signal(np.zeros(HOURS)))

@@ -16,15 +16,12 @@ from hypothesis import strategies as st
 from inventory import ORDERS, PERIODS, TREE, demand, extensive_form, stock
 
 from benchmarks.monolith import Monolith
-from decomp.certificate import CertificateSettings
+from decomp.blocks.compile.compiler import compile_model
+from decomp.blocks.pyomo_block import PyomoSubproblem
 from decomp.coordinators import Exchange
-from decomp.engine import Limits, run
-from decomp.highs.compiler import compile_model
 from decomp.layout import Layout
 from decomp.messages import Coupling, Key
-from decomp.pyomo_block import PyomoSubproblem
-from decomp.ranks import Serial
-from decomp.result_files import write
+from decomp.parallel.ranks import Serial
 from decomp.rules import (
     ADMM,
     APP,
@@ -40,8 +37,11 @@ from decomp.rules import (
     ProgressiveHedging,
     Volume,
 )
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import Limits, run
+from decomp.run.result_files import write
+from decomp.run.stopping import Gap, RunStatus
 from decomp.steps import Step, constant
-from decomp.stopping import Gap, RunStatus
 
 
 def solve(problem, coordinator, rule, limit=150, tolerance=1e-5):

@@ -12,7 +12,8 @@ BROKEN_S = 60.0
 
 
 class ThreadRanks:
-    """The collectives of `decomp.ranks.Ranks` over a board that all threads read and write between two barriers."""
+    """The collectives of `decomp.parallel.ranks.Ranks` over a board that all threads read and write between two
+    barriers."""
 
     def __init__(self, rank: int, size: int, barrier: threading.Barrier, board: list[Any]) -> None:
         self.rank, self.size, self._barrier, self._board = rank, size, barrier, board

@@ -7,10 +7,10 @@ import pyomo.environ as pyo
 from closed_form import QuadraticBlock
 
 from benchmarks.monolith import Monolith
+from decomp.blocks.compile.compiler import compile_model
+from decomp.blocks.pyomo_block import PyomoSubproblem
 from decomp.coordinators import Exchange, Quadratic
-from decomp.highs.compiler import compile_model
 from decomp.messages import Coupling, Key, QuadraticModel
-from decomp.pyomo_block import PyomoSubproblem
 from problems.risk import Risk, add_risk, with_value_at_risk
 
 SCENARIOS = ("dull", "fair", "fine")

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from decomp.columns import Held
 from decomp.layout import Answers, Signals
 from decomp.messages import Query, Request
 from decomp.rules.admm import ADMM
 from decomp.rules.base import Candidate, Setup, State, UpdateRule
 from decomp.rules.bundle import Bundle
+from decomp.rules.columns import Held
 from decomp.rules.newton import Newton
 from decomp.rules.progressive_hedging import ProgressiveHedging
 

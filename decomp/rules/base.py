@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from decomp.columns import Held
 from decomp.coordinator import Coordinator
 from decomp.layout import Answers, Layout, Signals
 from decomp.messages import BoolArray, FloatArray, Query, Request
+from decomp.rules.columns import Held
 
 Constant = float | Mapping[str, float]  # one value, or one per group of node rows (per PCC)
 

@@ -8,13 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from decomp.columns import Columns, Held
+from decomp.blocks.solve.piqp import NoSolution
 from decomp.layout import Answers, Signals
 from decomp.messages import FloatArray, QuadraticModel, Request
-from decomp.quadratic_program import NoSolution
 from decomp.rules.base import Candidate, Setup, State
+from decomp.rules.columns import Columns, Held
 from decomp.rules.master import MasterPoint, coordinator_value, solve_master, split_price
-from decomp.rules.near import near, slope, worth_asking
+from decomp.rules.proximal_columns import near, slope, worth_asking
 from decomp.rules.restricted import choose
 from decomp.rules.with_model import ModelRule, ModelState
 

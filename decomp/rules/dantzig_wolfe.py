@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from decomp.columns import Columns, Held
 from decomp.layout import Answers
 from decomp.messages import QuadraticModel, Request
 from decomp.rules.base import Candidate, Constant, Setup, State
+from decomp.rules.columns import Columns, Held
 from decomp.rules.master import solve_master, split_price
 from decomp.rules.with_model import ModelRule, ModelState
 

@@ -21,7 +21,7 @@ import numpy as np
 from decomp.layout import Answers, Signals
 from decomp.messages import FloatArray, Query, Request
 from decomp.rules.base import Candidate, Constant, Setup, State, UpdateRule
-from decomp.rules.reach import at_nodes, given, settled
+from decomp.rules.column_box import at_nodes, given, settled
 from decomp.rules.recovery import realisable
 
 LARGEST_LENGTH = 1e4  # a mismatch below 1e-4 of the width is nearly none: the first move shrinks with it

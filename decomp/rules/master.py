@@ -15,10 +15,10 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from decomp.columns import Columns
+from decomp.blocks.solve.piqp import solve
 from decomp.layout import Layout
 from decomp.messages import FloatArray, IntArray, QuadraticModel
-from decomp.quadratic_program import solve
+from decomp.rules.columns import Columns
 
 CLEARLY = 1.5  # how much less work the condensed equations have to promise: they stall more often
 

@@ -9,9 +9,9 @@ import numpy as np
 from scipy import sparse
 from scipy.linalg import block_diag
 
+from decomp.blocks.solve.piqp import solve
 from decomp.layout import Answers
 from decomp.messages import FloatArray, QuadraticModel, Request
-from decomp.quadratic_program import solve
 from decomp.rules.base import Candidate, Setup, State
 from decomp.rules.master import coordinator_value, node_balance, split_price, within
 from decomp.rules.with_model import ModelRule, ModelState

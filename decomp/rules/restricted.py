@@ -14,10 +14,10 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from decomp.columns import Columns
+from decomp.integer_pattern import UNKNOWN
 from decomp.layout import Layout
 from decomp.messages import FloatArray, IntArray, QuadraticModel
-from decomp.pattern import UNKNOWN
+from decomp.rules.columns import Columns
 from decomp.rules.master import node_balance, within
 
 NODES = 200  # of the branch-and-bound tree: a count, not a clock, so that the choice is repeatable

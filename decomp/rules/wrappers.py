@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from decomp.columns import Held
 from decomp.layout import Answers, Signals
 from decomp.messages import FloatArray, Query, Request
 from decomp.rules.base import Candidate, Constant, Setup, State, UpdateRule
+from decomp.rules.columns import Held
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,8 @@ from scipy.optimize import brentq
 
 from decomp.messages import FloatArray, Key, Signal
 from decomp.subproblem import Subproblem
-from problems.market import ReactiveMarket
-from problems.market_settings import AddedLoad
+from problems.market.problem import ReactiveMarket
+from problems.market.settings import AddedLoad
 
 CASES = Path(__file__).parent
 WIDEST_KVAR = 65536.0

@@ -15,11 +15,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pyomo.environ as pyo
 
+from decomp.blocks.batches import ResponseRows
+from decomp.blocks.compile.outer_approximation import ConvexTerm
+from decomp.blocks.pyomo_block import Initial, PyomoSubproblem
 from decomp.errors import InputError, Mistake
-from decomp.highs.tangents import ConvexTerm
 from decomp.messages import Coupling, FloatArray, IntArray, Key, Response, Status
-from decomp.pyomo_block import Initial, PyomoSubproblem
-from decomp.stacks import ResponseRows
 from problems.lec.balances import add_balances
 from problems.lec.data import LecData
 from problems.lec.device import Series

@@ -11,7 +11,7 @@ import numpy as np
 import pyomo.environ as pyo
 from pydantic import BaseModel, ConfigDict, Field
 
-from decomp.highs.tangents import ConvexTerm
+from decomp.blocks.compile.outer_approximation import ConvexTerm
 from decomp.messages import FloatArray
 from problems.lec.data import LecData
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyomo.environ as pyo
 
-from decomp.highs.tangents import ConvexTerm
+from decomp.blocks.compile.outer_approximation import ConvexTerm
 from decomp.messages import FloatArray
 from problems.lec.data import LecData
 

@@ -20,8 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from decomp.case.registry import NotFound, Registry
 from decomp.messages import FloatArray
-from decomp.registry import NotFound, Registry
 from problems.lec.device import Device, Size
 from problems.lec.devices import known_devices
 from problems.risk import Risk

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyomo.environ as pyo
 
-from decomp.highs.tangents import ConvexTerm
+from decomp.blocks.compile.outer_approximation import ConvexTerm
+from decomp.blocks.pyomo_block import PyomoSubproblem
 from decomp.messages import FloatArray, Response
-from decomp.pyomo_block import PyomoSubproblem
 from problems.microgrid.data import SERVICES, MicrogridData, Scene
 from problems.microgrid.markets import SOLD, Sales, add_markets, prices_of_shortfall, sells_reactive
 from problems.microgrid.settings import MicrogridSettings

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyomo.environ as pyo
 
-from decomp.highs.tangents import ConvexTerm
+from decomp.blocks.compile.outer_approximation import ConvexTerm
+from decomp.blocks.pyomo_block import BlockSettings, PyomoSubproblem
 from decomp.messages import FloatArray, Response
-from decomp.pyomo_block import BlockSettings, PyomoSubproblem
 from problems.microgrid.block import MicrogridScenario
 from problems.microgrid.data import MicrogridData
 from problems.microgrid.unit import AlgebraicTerm

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from decomp.highs.tangents import Function, Gradient
+from decomp.blocks.compile.outer_approximation import Function, Gradient
 from decomp.messages import FloatArray
 
 Probability = Annotated[float, Field(ge=0, le=1)]

@@ -16,9 +16,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from problems.microgrid import judges
+from problems.microgrid import claim_checks as judges
+from problems.microgrid.claim_checks import Finding
 from problems.microgrid.folder import MicrogridFolder
-from problems.microgrid.judges import Finding
 
 Judge = Callable[[MicrogridFolder], Finding]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from problems.figures import STYLE
+from problems.market.figures import STYLE
 from problems.microgrid.figures_bids import hour_of_all, operating_cost, reactive_shares, storage, unit_bids
 from problems.microgrid.figures_curves import bidding_curves, risk_frontier
 from problems.microgrid.figures_inputs import prices, weather

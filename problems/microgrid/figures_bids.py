@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from decomp.messages import FloatArray
-from problems.figures import COLOURS, COLUMN_IN, HATCHES, MARKERS
+from problems.market.figures import COLOURS, COLUMN_IN, HATCHES, MARKERS
 from problems.microgrid.figures_inputs import PAGE_IN, hours
 from problems.microgrid.folder import QUANTITIES, WHOLE, MicrogridFolder
 

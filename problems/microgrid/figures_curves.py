@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from problems.figures import COLOURS, COLUMN_IN, MARKERS
+from problems.market.figures import COLOURS, COLUMN_IN, MARKERS
 from problems.microgrid.folder import WHOLE
 
 PAPER = {(WHOLE, 21): "22", ("MT1", 13): "23"}

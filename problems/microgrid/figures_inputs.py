@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MultipleLocator
 
-from problems.figures import COLOURS, GREY, MARKERS
+from problems.market.figures import COLOURS, GREY, MARKERS
 from problems.microgrid.input_settings import MARKETS
 
 PAGE_IN = 7.0  # both columns of a journal's page

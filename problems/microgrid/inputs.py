@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from decomp.errors import InputError, Mistake
 from decomp.messages import FloatArray
-from problems.market_data import Collector
+from problems.market.data import Collector
 from problems.microgrid.data import MicrogridData
 from problems.microgrid.input_settings import MARKETS, PriceSettings, ScenarioSettings, SeriesSettings
 from problems.scenarios.distributions import Marginals, beta_irradiance, weibull_wind

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
+from decomp.blocks.pyomo_block import PyomoSubproblem
 from decomp.errors import InputError, Mistake
 from decomp.messages import Coupling, Key
 from decomp.problem import Problem
-from decomp.pyomo_block import PyomoSubproblem
-from problems.market_data import Collector
+from problems.market.data import Collector
 from problems.microgrid import bidding, claims, figures, input_tables, results, tables
 from problems.microgrid.block import (
     MicrogridScenario,
@@ -38,7 +38,7 @@ from problems.risk import with_value_at_risk
 from problems.time_series import TimeAxis
 
 if TYPE_CHECKING:
-    from decomp.trace import Result
+    from decomp.run.result import Result
 
 UNIT = "microgrid"
 

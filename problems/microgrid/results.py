@@ -16,7 +16,7 @@ from problems.microgrid.markets import column
 from problems.risk import tail_mean
 
 if TYPE_CHECKING:
-    from decomp.trace import Result
+    from decomp.run.result import Result
     from problems.microgrid.problem import Microgrid
 
 Details = Mapping[Key, Mapping[str, FloatArray]]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from decomp.pyomo_block import BlockSettings
+from decomp.blocks.pyomo_block import BlockSettings
 from problems.microgrid.calls import CallSettings
 from problems.microgrid.data import WHOLE
 from problems.microgrid.demand_response import DemandResponse

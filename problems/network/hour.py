@@ -9,10 +9,10 @@ import numpy as np
 
 from decomp.errors import CoordinatorError
 from decomp.messages import BoolArray, FloatArray, IntArray
-from decomp.row_work import Steps, finished
+from decomp.parallel.row_tasks import Steps, finished
 from problems.network.feeder import Network
 from problems.network.power_flow import ComplexArray, Flow, magnitude
-from problems.network.rows import derivative_steps, do, flow_steps
+from problems.network.row_tasks import derivative_steps, do, flow_steps
 from problems.network.voltage_qp import Linear
 
 FEASIBLE_PU = 1e-9  # an exceedance below this counts as none

@@ -12,10 +12,10 @@ from functools import cached_property, partial
 import numpy as np
 
 from decomp.messages import BoolArray, FloatArray, IntArray, QuadraticModel
-from decomp.row_work import Steps, finished
+from decomp.parallel.row_tasks import Steps, finished
 from problems.network.hour import ALL, HourProblem, around_steps, flow_steps_with
 from problems.network.power_flow import ComplexArray
-from problems.network.rows import do
+from problems.network.row_tasks import do
 from problems.network.voltage_qp import V_UNIT, Hessian, Linear, solve_step
 
 ROUNDING = 1e-12  # pu, of these sums: on the side of keeping a row

@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 
 from decomp.messages import FloatArray, IntArray
-from decomp.row_work import Steps, finished
+from decomp.parallel.row_tasks import Steps, finished
 from problems.network.hour import (
     ALL,
     FEASIBLE_PU,
@@ -33,7 +33,7 @@ from problems.network.hour import (
     flow_steps_with,
 )
 from problems.network.power_flow import Flow
-from problems.network.rows import do
+from problems.network.row_tasks import do
 from problems.network.voltage_qp import V_UNIT, Hessian, Linear, Step, solve_step
 
 REST = 1e-11  # predicted decrease, relative to the cost, at which the steps have come to rest

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from decomp.case.registry import did_you_mean
 from decomp.errors import InputError, Mistake
 from decomp.messages import FloatArray
-from decomp.registry import did_you_mean
 from problems.network.feeder import Feeder
 from problems.network.folder import read_folder
 from problems.network.from_matpower import find_case, from_matpower, newton_voltages

@@ -1,0 +1,95 @@
+"""Questions to several blocks of one size and their answers, a block a row; single ones are made when asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, overload
+
+import numpy as np
+
+from decomp.integer_pattern import CONVEX
+from decomp.messages import BoolArray, FloatArray, Response, Signal
+
+
+@dataclass(frozen=True, eq=False)
+class SignalRows(Sequence[Signal]):
+    """b signals as rows: price (b, n), target, penalty and active (b, n) or None for all."""
+
+    price: FloatArray
+    target: FloatArray | None = None
+    penalty: FloatArray | None = None
+    active: BoolArray | None = None
+    exact: bool = False
+    id: int = 0
+
+    @classmethod
+    def of(cls, signals: Sequence[Signal]) -> SignalRows | None:
+        """The signals as rows; None where they are not of one size and kind."""
+        if isinstance(signals, SignalRows):
+            return signals
+        first, shape = signals[0], signals[0].price.shape
+        columns: list[Any] = []
+        for name in ("price", "target", "penalty", "active"):
+            values = [getattr(s, name) for s in signals]
+            if all(v is None for v in values):
+                columns.append(None)
+            elif any(v is None or np.shape(v) != shape for v in values):
+                return None
+            else:
+                columns.append(np.array(values))
+        if any((s.exact, s.id) != (first.exact, first.id) for s in signals):
+            return None
+        price, target, penalty, active = columns
+        return cls(price, target, penalty, active, first.exact, first.id)
+
+    def __len__(self) -> int:
+        return len(self.price)
+
+    @overload
+    def __getitem__(self, i: int) -> Signal: ...
+    @overload
+    def __getitem__(self, i: slice) -> SignalRows: ...
+    def __getitem__(self, i: int | slice) -> Signal | SignalRows:
+        cut = [None if a is None else a[i] for a in (self.price, self.target, self.penalty, self.active)]
+        kind: Any = SignalRows if isinstance(i, slice) else Signal
+        made: Signal | SignalRows = kind(*cut, self.exact, self.id)
+        return made
+
+
+@dataclass(frozen=True, eq=False)
+class ResponseRows(Sequence[Response]):
+    """b optimal answers without integers as rows: y (b, n), cost (b,), bound (b,) nan = none, report (b, m), point."""
+
+    y: FloatArray
+    cost: FloatArray
+    bound: FloatArray
+    report: FloatArray
+    point: FloatArray
+    signal_id: int = 0
+    solve_time: float = 0.0
+    pattern: int = CONVEX
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @overload
+    def __getitem__(self, i: int) -> Response: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[Response]: ...
+    def __getitem__(self, i: int | slice) -> Response | list[Response]:
+        if isinstance(i, slice):
+            return [self[j] for j in range(len(self))[i]]
+        bound = float(self.bound[i])
+        return Response(
+            self.y[i], float(self.cost[i]), None if math.isnan(bound) else bound, report=self.report[i],
+            pattern=self.pattern, point=self.point[i], signal_id=self.signal_id, solve_time=self.solve_time,
+        )  # fmt: skip
+
+    def __iter__(self) -> Iterator[Response]:
+        return (self[i] for i in range(len(self)))
+
+    def but(self, **changes: Any) -> ResponseRows:
+        """The same answers with other values."""
+        return replace(self, **changes)

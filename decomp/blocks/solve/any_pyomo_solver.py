@@ -1,0 +1,273 @@
+"""A block solved by any Pyomo solver: for nonlinear models, and for solvers we know nothing of."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyomo.environ as pyo
+from pyomo.common.errors import PyomoException
+from pyomo.common.modeling import unique_component_name
+from pyomo.opt import TerminationCondition as End
+
+from decomp.blocks.compile.compiler import scalar_expression
+from decomp.blocks.compile.outer_approximation import ConvexTerm
+from decomp.blocks.solve.highs_lp import Options
+from decomp.blocks.solve.solver_state import Initial
+from decomp.errors import InputError, Mistake
+from decomp.messages import BoolArray, FloatArray, IntArray, Response, Signal, Status
+from decomp.subproblem import Arrays
+
+STATUS_OF = {
+    **dict.fromkeys((End.optimal, End.locallyOptimal, End.globallyOptimal), Status.OPTIMAL),
+    **dict.fromkeys((End.feasible,), Status.FEASIBLE),
+    **dict.fromkeys((End.infeasible, End.infeasibleOrUnbounded), Status.INFEASIBLE),
+    End.unbounded: Status.UNBOUNDED,
+    **dict.fromkeys((End.maxTimeLimit, End.maxIterations, End.maxEvaluations), Status.LIMIT),
+}
+MOST_NAMES = 5
+
+
+@dataclass(frozen=True, eq=False)
+class StartState:
+    """All the next answer depends on: the start point, the initial schedule, the active entries, first solve or not."""
+
+    point: FloatArray
+    first: bool = True
+    initial: Initial | None = None
+    active: BoolArray | None = None
+
+
+class SolverBlock:
+    """min cost - <price, coupling> + 1/2 <penalty (coupling - target), coupling - target>, built once, parameters set.
+
+    The variables start from the warm state's point, never from what an earlier solve left behind.
+    """
+
+    def __init__(
+        self,
+        model: pyo.ConcreteModel,
+        columns: Sequence[Any],
+        terms: Sequence[ConvexTerm],
+        weight: FloatArray,
+        solver: str,
+        *,
+        initial_price: FloatArray | None,
+        frozen: Mapping[int, IntArray],
+        first_options: Options | None,
+        later_options: Options | None,
+        name: str,
+    ) -> None:
+        mistakes = [
+            Mistake(name, "model", part, "build() returned a model without it", "see PyomoSubproblem")
+            for part in ("cost", "coupling")
+            if not hasattr(model, part)
+        ]
+        if terms:
+            remedy = "write it as a constraint of the model"
+            mistakes.append(Mistake(name, "class", "convex_terms", f"{solver} takes no tangents", remedy))
+        self.solver: Any = _solver(solver)
+        if self.solver is None:
+            remedy = "install it, or give 'module:name' where a module registers it with Pyomo"
+            mistakes.append(Mistake(name, "block", "solver", f"Pyomo has no usable solver '{solver}'", remedy))
+        if mistakes:
+            raise InputError(mistakes)
+        self.model, self.columns, self.weight, self.name = model, columns, weight, solver
+        self.initial_price = None if initial_price is None else np.nan_to_num(initial_price, nan=0.0)
+        self.measured = np.ones(len(weight)) if initial_price is None else np.where(np.isnan(initial_price), 0.0, 1.0)
+        self.frozen = frozen
+        self.first_options = dict(first_options or {})
+        self.later_options = self.first_options if later_options is None else dict(later_options)
+        if "highs" in solver:
+            # all HiGHS objects of a process must agree on their threads
+            self.first_options = {"threads": 1, **self.first_options}
+            self.later_options = {"threads": 1, **self.later_options}
+        self.cost = scalar_expression(model.cost)
+        coupling = model.coupling
+        self.coupling = [coupling[i] for i in coupling] if coupling.is_indexed() else [coupling]
+        report = getattr(model, "report", None)
+        self.report = [] if report is None else [report[i] for i in report] if report.is_indexed() else [report]
+        self._add_objective()
+
+    def _add_objective(self) -> None:
+        model, entries = self.model, range(len(self.coupling))
+        for objective in model.component_data_objects(pyo.Objective, active=True):
+            objective.deactivate()
+        block = pyo.Block()
+        model.add_component(unique_component_name(model, "signal"), block)
+        block.worth = pyo.Param(entries, mutable=True, initialize=0.0)
+        block.stiffness = pyo.Param(entries, mutable=True, initialize=0.0)
+        block.target = pyo.Param(entries, mutable=True, initialize=0.0)
+        paid = sum(block.worth[i] * self.coupling[i] for i in entries)
+        pull = sum(block.stiffness[i] / 2 * (self.coupling[i] - block.target[i]) ** 2 for i in entries)
+        block.priced = pyo.Objective(expr=self.cost - paid)
+        block.pulled = pyo.Objective(expr=self.cost - paid + pull)
+        block.held = pyo.Constraint(entries, rule=lambda b, i: self.coupling[i] == b.target[i])
+        block.pulled.deactivate()
+        block.held.deactivate()
+        self.signal = block
+
+    def cold(self) -> StartState:
+        return StartState(np.array([np.nan if v.value is None else float(v.value) for v in self.columns]))
+
+    def arrays(self, state: StartState) -> Arrays:
+        out = {"point": state.point, "first": np.array([state.first])}
+        if state.active is not None:
+            out["active"] = state.active
+        if state.initial is not None:
+            out["initial_offer"], out["initial_point"] = state.initial.offer, state.initial.point
+            out["initial_cost"] = np.array([state.initial.cost])
+        return out
+
+    def from_arrays(self, arrays: Arrays) -> StartState:
+        initial = None
+        if "initial_point" in arrays:
+            initial = Initial(arrays["initial_offer"], arrays["initial_point"], float(arrays["initial_cost"][0]))
+        return StartState(np.array(arrays["point"]), bool(arrays["first"][0]), initial, arrays.get("active"))
+
+    def initial(self, state: StartState) -> tuple[Initial | None, StartState, str]:
+        """The schedule at the initial price, solved for when there is none yet; None and why without one."""
+        after, failed = self._prepared(state)
+        return after.initial, after, "" if failed is None else failed.message
+
+    def _prepared(self, state: StartState) -> tuple[StartState, Response | None]:
+        """The state with the initial schedule in it, or the answer that says why there is none."""
+        if self.initial_price is None or state.initial is not None:
+            return state, None
+        response, after = self._run(state, self.initial_price, None, None, None, None)
+        if not response.status.has_point or response.point is None:
+            return state, self._failed(response.status, f"initial schedule: {response.message}")
+        return replace(after, initial=Initial(self.measured * response.y, response.point, response.cost)), None
+
+    def solve(self, signal: Signal, state: StartState) -> tuple[Response, StartState]:
+        """The solver's answer to a signal; never with a bound."""
+        n = len(self.coupling)
+        for name in ("price", "target", "penalty", "active"):
+            value = getattr(signal, name)
+            if value is not None and (value.shape != (n,) or not np.all(np.isfinite(value))):
+                return self._failed(Status.ERROR, f"the signal's {name} is not {n} finite numbers"), state
+        state, failed = self._prepared(state)
+        if failed is not None:
+            return replace(failed, signal_id=signal.id), state
+        initial, state = state.initial, replace(state, active=signal.active)
+        origin = np.zeros(n) if initial is None else initial.offer
+        pulled = signal.target is not None and signal.penalty is not None and bool(np.any(signal.penalty > 0))
+        stiffness = self.weight * signal.penalty if pulled and signal.penalty is not None else None
+        target = origin + signal.target if pulled and signal.target is not None else None
+        response, state = self._run(state, signal.price, stiffness, target, None, signal.active)
+        return replace(self._shifted(response, initial), signal_id=signal.id), state
+
+    def evaluate(self, y: FloatArray, state: StartState) -> Response:
+        """min f with the offers fixed at y."""
+        state, failed = self._prepared(state)
+        if failed is not None:
+            return failed
+        initial = state.initial
+        raw = y if initial is None else y + initial.offer
+        response, _ = self._run(state, np.zeros(len(y)), None, None, raw, state.active)
+        return self._shifted(response, initial)
+
+    def _shifted(self, response: Response, initial: Initial | None) -> Response:
+        if initial is None or self.initial_price is None or not response.status.has_point:
+            return response
+        paid = float((self.weight * self.initial_price) @ initial.offer)
+        return replace(response, y=response.y - initial.offer, cost=response.cost - paid)
+
+    def _run(
+        self,
+        state: StartState,
+        price: FloatArray,
+        stiffness: FloatArray | None,
+        target: FloatArray | None,
+        held: FloatArray | None,
+        active: BoolArray | None,
+    ) -> tuple[Response, StartState]:
+        begin = time.perf_counter()
+        s = self.signal
+        for i in range(len(self.coupling)):
+            s.worth[i] = float(self.weight[i] * price[i])
+            s.stiffness[i] = 0.0 if stiffness is None else float(stiffness[i])
+            s.target[i] = float(held[i]) if held is not None else 0.0 if target is None else float(target[i])
+        (s.priced.deactivate, s.priced.activate)[stiffness is None]()
+        (s.pulled.activate, s.pulled.deactivate)[stiffness is None]()
+        (s.held.activate, s.held.deactivate)[held is None]()
+        for v, x in zip(self.columns, state.point, strict=True):
+            v.set_value(None if np.isnan(x) else float(x), skip_validation=True)
+        fixed = self._freeze(state, active)
+        status, message = self._call(self.first_options if state.first else self.later_options)
+        for v in fixed:
+            v.unfix()
+        if not status.has_point:
+            return self._failed(status, message), state
+        point = np.array([np.nan if v.value is None else float(v.value) for v in self.columns])
+        y = np.array([pyo.value(e, exception=False) for e in self.coupling], float)
+        cost = pyo.value(self.cost, exception=False)
+        told = np.array([pyo.value(e, exception=False) for e in self.report], float)
+        if cost is None or not np.all(np.isfinite(np.concatenate([y, told, [cost]]))):
+            return self._failed(Status.ERROR, f"{self.name} returned a point at which the model has no value"), state
+        response = Response(
+            y, float(cost), status=status, report=told, point=point, solve_time=time.perf_counter() - begin
+        )
+        return response, replace(state, point=point, first=False)
+
+    def _freeze(self, state: StartState, active: BoolArray | None) -> list[Any]:
+        if active is None or state.initial is None:
+            return []
+        held = [j for i, columns in self.frozen.items() if active[i] for j in columns]
+        for j in held:
+            self.columns[j].fix(float(state.initial.point[j]))
+        return [self.columns[j] for j in held]
+
+    def _call(self, options: Options) -> tuple[Status, str]:
+        """Run the solver; whatever it raises is an answer too."""
+        try:
+            result = self.solver.solve(self.model, load_solutions=False, options=dict(options))
+            status = STATUS_OF.get(result.solver.termination_condition, Status.ERROR)
+            if status.has_point:
+                self._load(result)
+                return status, ""
+        except Exception as error:  # solvers raise whatever they like; the run must be told, not ended
+            return Status.ERROR, f"{self.name} failed: {error}"
+        said = f"{self.name} ended with '{result.solver.termination_condition}'"
+        detail = getattr(result.solver, "message", None)
+        return status, said + (f" ({detail})" if detail else "") + (
+            self._worst_rows() if status is Status.INFEASIBLE else ""
+        )
+
+    def _load(self, result: Any) -> None:
+        if hasattr(self.solver, "load_vars"):
+            self.solver.load_vars()
+        else:
+            self.model.solutions.load_from(result)
+
+    def _worst_rows(self) -> str:
+        """The constraints violated most at the start point: a nonlinear model has no elastic proof."""
+        short = []
+        for c in self.model.component_data_objects(pyo.Constraint, active=True):
+            body = pyo.value(c.body, exception=False)
+            if body is not None:
+                short.append((max((c.lb or body) - body, body - (c.ub or body), 0.0), c.name))
+        worst = [f"'{name}' by {by:.6g}" for by, name in sorted(short, reverse=True)[:MOST_NAMES] if by > 1e-6]
+        return f"; missed most at the start point: {', '.join(worst)}" if worst else ""
+
+    def _failed(self, status: Status, message: str) -> Response:
+        return Response(np.full(len(self.coupling), np.nan), np.nan, status=status, message=message)
+
+
+def _solver(name: str) -> Any | None:
+    """A Pyomo solver by its name; 'module:name', or a package pyomo_<name>, is imported first. None = not usable."""
+    module, _, plain = name.rpartition(":")
+    for candidate in [module] if module else [None, f"pyomo_{plain}"]:
+        try:
+            if candidate:
+                importlib.import_module(candidate)
+            solver = pyo.SolverFactory(plain)
+            if solver.available(exception_flag=False):
+                return solver
+        except (ImportError, PyomoException, ValueError, RuntimeError):
+            continue
+    return None

@@ -1,0 +1,228 @@
+"""A compiled block: how a signal becomes a question to the solvers, and their outcome an answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from decomp.blocks.compile.program import Program
+from decomp.blocks.solve.batch_data import Asked
+from decomp.blocks.solve.highs_lp import Options
+from decomp.blocks.solve.program_solver import Outcome, ProgramSolver, Question
+from decomp.blocks.solve.solver_state import BlockSettings, Initial, WarmState
+from decomp.integer_pattern import pattern_of
+from decomp.messages import BoolArray, FloatArray, IntArray, Response, Signal, Status
+from decomp.subproblem import Arrays
+
+_NOTHING = np.zeros(0, np.int64)
+
+
+class CompiledBlock:
+    """Solves one program for signals. Warm states go in and come out; `solve` and `evaluate` keep nothing else.
+
+    program may be a function that gives it: many blocks of one template then hold no arrays of their own, and share the
+    `solver` they are given. Their answers are the same as with a solver each.
+
+    weight (n_u,) of the inner product; initial_price (n_u,) or None, nan where an entry counts from 0 all the same;
+    frozen: columns that keep their initial value while an entry is active; options of the first HiGHS solve and of the
+    later ones.
+    """
+
+    def __init__(
+        self,
+        program: Program | Callable[[], Program],
+        weight: FloatArray,
+        settings: BlockSettings,
+        *,
+        initial_price: FloatArray | None = None,
+        frozen: Mapping[int, IntArray] | None = None,
+        first_options: Options | None = None,
+        later_options: Options | None = None,
+        solver: ProgramSolver | None = None,
+    ) -> None:
+        self._program, self.weight, self.settings = program, weight, settings
+        self.initial_price = None if initial_price is None else np.nan_to_num(initial_price, nan=0.0)
+        self.measured = np.ones(len(weight)) if initial_price is None else np.where(np.isnan(initial_price), 0.0, 1.0)
+        self.frozen = {} if frozen is None else frozen
+        self._paid: tuple[Initial | None, float] = (None, 0.0)
+        self.first_options = dict(first_options or {})
+        self.later_options = self.first_options if later_options is None else dict(later_options)
+        self.solver = solver or ProgramSolver(self.program, settings, self.first_options, self.later_options)
+
+    @property
+    def program(self) -> Program:
+        return self._program if isinstance(self._program, Program) else self._program()
+
+    def cold(self) -> WarmState:
+        """The state before the first solve."""
+        program = self.program
+        pool = program.terms.first_tangents(program.lb, program.ub)
+        return WarmState(pool, np.zeros(len(pool), np.int64))
+
+    def arrays(self, state: WarmState) -> Arrays:
+        return state.arrays()
+
+    def from_arrays(self, arrays: Arrays) -> WarmState:
+        return WarmState.from_arrays(arrays, self.program.terms)
+
+    def initial(self, state: WarmState) -> tuple[Initial | None, WarmState, str]:
+        """The schedule at the initial price, solved for when there is none yet; None and why without one."""
+        outcome = self.prepared(state)
+        return outcome.state.initial, outcome.state, outcome.message
+
+    def prepared(self, state: WarmState) -> Outcome:
+        """The state with the initial schedule in it, where the block has an initial price."""
+        if self.initial_price is None or state.initial is not None:
+            return Outcome(Status.OPTIMAL, np.zeros(0), None, state)
+        program = self.program
+        outcome = self.solver.answer(self._question(program, state, self.initial_price, None), state, exact=True)
+        if outcome.status.has_point:
+            x = program.lifted(outcome.x)
+            initial = Initial(self.measured * program.offer(x), x, program.objective(x))
+            outcome = replace(outcome, state=replace(outcome.state, initial=initial))
+        return outcome
+
+    def solve(self, signal: Signal, state: WarmState) -> tuple[Response, WarmState]:
+        """argmin f - <price, y> + 1/2 <penalty (y - target), y - target>; the bound where it is proven."""
+        begin = time.perf_counter()
+        problem = self.wrong(signal)
+        if problem:
+            return self._failed(Status.ERROR, problem, signal, begin), state
+        ready = self.prepared(state)
+        if not ready.status.has_point:
+            return self._failed(ready.status, f"initial schedule: {ready.message}", signal, begin), state
+        program, state = self.program, ready.state
+        if state.active is not signal.active:
+            state = state.after(active=signal.active)
+        question = self._question(program, state, signal.price, signal.active)
+        if signal.target is not None and signal.penalty is not None and np.any(signal.penalty > 0):
+            question = replace(
+                question,
+                stiffness=self.weight * signal.penalty,
+                target=signal.target + self.origin(state) - program.coupling_0,
+            )
+        outcome = self.solver.answer(question, state, exact=signal.exact)
+        if not outcome.status.has_point:
+            return self._failed(outcome.status, outcome.message, signal, begin), outcome.state
+        revised = state.whole is not None and outcome.state.whole is not state.whole
+        revised = revised and self.settings.milp == "fix"
+        return self._response(program, outcome, signal.id, begin, revised), outcome.state
+
+    def evaluate(self, y: FloatArray, state: WarmState) -> Response:
+        """min f with the offers fixed at y; the integers are those held, or chosen anew where they do not allow y."""
+        begin = time.perf_counter()
+        if y.shape != self.weight.shape or not np.all(np.isfinite(y)):
+            text = f"cannot be evaluated at {y}: it is not {len(self.weight)} finite numbers"
+            return self._failed(Status.ERROR, text, None, begin)
+        ready = self.prepared(state)
+        if not ready.status.has_point:
+            return self._failed(ready.status, f"initial schedule: {ready.message}", None, begin)
+        program, state = self.program, ready.state
+        entries = tuple(f"offer {i} = {value:.6g}" for i, value in enumerate(y))
+        fixed, held = self.solver.holding(program, y + self.origin(state) - program.coupling_0, entries)
+        question = self._question(held, state, np.zeros(len(y)), state.active)
+        start = replace(state, basis=None)
+        outcome = fixed.answer(question, start, exact=False)
+        if not outcome.status.has_point:
+            return self._failed(outcome.status, outcome.message, None, begin)
+        return replace(self._response(program, replace(outcome, state=state), 0, begin, False), bound=None)
+
+    # -- from the signal to a question ---------------------------------------------------------------------------------
+
+    def asked(self, signal: Signal, state: WarmState, theta: FloatArray) -> Asked:
+        """The question as one of many that are answered together."""
+        if state.active is not signal.active:
+            state = state.after(active=signal.active)
+        stiffness = None if signal.penalty is None else self.weight * signal.penalty
+        return Asked(
+            theta, self.weight * signal.price, self.paid(state), state, self.kept(state, signal.active), signal.id,
+            stiffness, signal.target,
+        )  # fmt: skip
+
+    def fits(self, signal: Signal) -> bool:
+        """Finite values of the right length: what `wrong` says in words, for most questions."""
+        values = [signal.price, signal.target, signal.penalty]
+        given = [v for v in values if v is not None]
+        fit = all(v.shape == self.weight.shape for v in [*given, signal.active] if v is not None)
+        fit = fit and all(bool(np.isfinite(v).all()) for v in given)
+        return fit and (signal.penalty is None or bool((signal.penalty >= 0).all()))
+
+    def may_be_pulled(self, signal: Signal, state: WarmState) -> bool:
+        """A pull that can be answered with others: nothing of the state is missing, and no tangents are in it."""
+        if signal.target is None or signal.penalty is None or not self.fits(signal) or len(state.pool):
+            return False
+        return bool(signal.penalty.any()) and (self.initial_price is None or state.initial is not None)
+
+    def wrong(self, signal: Signal) -> str:
+        """What cannot be asked; "" where all is well."""
+        for name in ("price", "target", "penalty", "active"):
+            value = getattr(signal, name)
+            if value is None:
+                continue
+            if value.shape != self.weight.shape:
+                return f"the signal's {name} has {value.size} entries, the block offers {len(self.weight)}"
+            if not np.all(np.isfinite(value)):
+                return f"the signal's {name} is not finite in entry {int(np.flatnonzero(~np.isfinite(value))[0])}"
+        if signal.penalty is not None and np.any(signal.penalty < 0):
+            return "the signal's penalty is negative: the block's problem is not convex"
+        return ""
+
+    def origin(self, state: WarmState) -> FloatArray:
+        return np.zeros(len(self.weight)) if state.initial is None else state.initial.offer
+
+    def paid(self, state: WarmState) -> float:
+        """<initial_price, y0>: what the initial offer is worth, taken off the cost."""
+        if self.initial_price is None or state.initial is None:
+            return 0.0
+        if self._paid[0] is not state.initial:  # it is the same all through a run
+            self._paid = state.initial, float((self.weight * self.initial_price) @ state.initial.offer)
+        return self._paid[1]
+
+    def _question(self, program: Program, state: WarmState, price: FloatArray, active: BoolArray | None) -> Question:
+        worth = self.weight * price
+        constant = program.constant - self.paid(state)
+        constant -= float(np.sum(worth * (program.coupling_0 - self.origin(state))))
+        lb, ub, held = program.lb, program.ub, self.kept(state, active)
+        if len(held) and state.initial is not None:
+            lb, ub = lb.copy(), ub.copy()
+            lb[held] = ub[held] = state.initial.point[held]
+        return Question(program, program.cost - program.coupling_t @ worth, constant, lb, ub)
+
+    def kept(self, state: WarmState, active: BoolArray | None) -> IntArray:
+        """Columns that keep their initial value while the active entries are."""
+        if active is None or state.initial is None or not self.frozen:
+            return _NOTHING
+        keep = [columns for i, columns in self.frozen.items() if active[i]]
+        return np.concatenate(keep) if keep else _NOTHING
+
+    # -- from the outcome to an answer ---------------------------------------------------------------------------------
+
+    def _response(self, program: Program, outcome: Outcome, signal_id: int, begin: float, revised: bool) -> Response:
+        x = program.lifted(outcome.x) if outcome.true is None else outcome.true
+        offered, told = program.offered_and_told(x)
+        return Response(
+            y=offered - self.origin(outcome.state),
+            cost=program.objective(x) - self.paid(outcome.state),
+            bound=outcome.bound,
+            status=outcome.status,
+            report=told,
+            pattern=pattern_of(x[program.integer]),
+            revised=revised,
+            message=outcome.message,
+            point=x,
+            signal_id=signal_id,
+            solve_time=time.perf_counter() - begin,
+        )
+
+    def _failed(self, status: Status, message: str, signal: Signal | None, begin: float) -> Response:
+        return Response(
+            y=np.full(len(self.weight), np.nan),
+            cost=np.nan,
+            status=status,
+            message=message,
+            signal_id=0 if signal is None else signal.id,
+            solve_time=time.perf_counter() - begin,
+        )

@@ -1,0 +1,122 @@
+"""Why a program has no answer, in the names the user gave. Solvers' own words for it are not relied on."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from decomp.blocks.compile.outer_approximation import Pool
+from decomp.blocks.compile.program import Program
+from decomp.blocks.solve.highs_lp import HISTORY_FREE, MODEL_STATUS, new_solver, pass_rows
+from decomp.blocks.solve.scaling import Rows, power_of_two, tangent_matrix
+from decomp.messages import BoolArray, FloatArray, Status
+
+MOST_NAMES = 5
+SMALL = 1e-7  # below this a slack or a multiplier is rounding
+SEARCH_S = 10.0
+WHOLE = "no feasible solution with whole numbers, though there is one with fractions, of "
+NUMERICAL = (
+    "the solver failed, also from a cold start, though the constraints are not in conflict and the cost is bounded; "
+    "look at the scale of the model's coefficients"
+)
+
+
+def diagnose(
+    program: Program, cost: FloatArray, lb: FloatArray, ub: FloatArray, pool: Pool, held: BoolArray, whole: bool
+) -> tuple[Status, str]:
+    """INFEASIBLE with the conflict, UNBOUNDED with who runs away, or ERROR.
+
+    held (n_u,) True where a penalty holds the offer; whole: the integers were to be decided, not given.
+    """
+    conflict = explain_infeasible(program, lb, ub, pool)
+    if conflict:
+        return Status.INFEASIBLE, conflict
+    runaway = explain_unbounded(program, cost, lb, ub, pool, held)
+    if runaway:
+        return Status.UNBOUNDED, runaway
+    if whole:
+        return Status.INFEASIBLE, WHOLE + _some([f"'{program.col_names[j]}'" for j in np.flatnonzero(program.integer)])
+    return Status.ERROR, NUMERICAL
+
+
+def explain_infeasible(program: Program, lb: FloatArray, ub: FloatArray, pool: Pool) -> str:
+    """Which constraints conflict and by how much; "" where none do.
+
+    min sum of slacks on all rows and tangents, variable bounds kept. Rows with slack are what would have to give way;
+    rows and bounds with a multiplier at this optimum are what they are in conflict with (they prove it).
+    """
+    crossed = np.flatnonzero(lb > ub)
+    if len(crossed):
+        return "no feasible solution: the lower bound exceeds the upper bound of " + _some(
+            [f"'{program.col_names[j]}' ({lb[j]:.6g} > {ub[j]:.6g})" for j in crossed]
+        )
+    n = len(program.lb)
+    A = sparse.vstack([program.A, tangent_matrix(program.terms, pool, n)])
+    names = [*program.row_names, *(program.terms.names[i] for i in pool.term)]
+    m = len(names)
+    slack = sparse.eye_array(m)
+    elastic = Rows(
+        sparse.csr_matrix(sparse.hstack([A, slack, -slack])),
+        np.concatenate([program.row_lo, pool.level]),
+        np.concatenate([program.row_hi, np.full(len(pool), np.inf)]),
+    )
+    solver = new_solver({**HISTORY_FREE, "presolve": "choose", "simplex_scale_strategy": 2, "time_limit": SEARCH_S})
+    low, high = np.concatenate([lb, np.zeros(2 * m)]), np.concatenate([ub, np.full(2 * m, np.inf)])
+    pass_rows(solver, elastic, np.concatenate([np.zeros(n), np.ones(2 * m)]), low, high)
+    solver.run()
+    if solver.getModelStatus() != MODEL_STATUS.kOptimal:
+        return ""
+    solution = solver.getSolution()
+    value, dual = np.array(solution.col_value), np.abs(np.array(solution.row_dual))
+    short = value[n : n + m] + value[n + m :]
+    largest = np.maximum(1.0, np.abs(np.where(np.isfinite(elastic.lo), elastic.lo, 0.0)))
+    give = [i for i in np.argsort(-short, kind="stable") if short[i] > SMALL * largest[i]]
+    if not give:
+        return ""
+    others = [i for i in np.argsort(-dual, kind="stable") if dual[i] > SMALL and i not in give]
+    reduced = np.abs(np.array(solution.col_dual)[:n])
+    bounds = [j for j in np.argsort(-reduced, kind="stable") if reduced[j] > SMALL]
+    text = "no feasible solution: " + _some([f"'{names[i]}' misses by {short[i]:.6g}" for i in give])
+    if others:
+        text += "; in conflict with " + _some([f"'{names[i]}'" for i in others])
+    if bounds:
+        text += "; against the bounds of " + _some([f"'{program.col_names[j]}'" for j in bounds])
+    return text
+
+
+def explain_unbounded(
+    program: Program, cost: FloatArray, lb: FloatArray, ub: FloatArray, pool: Pool, held: BoolArray
+) -> str:
+    """Which variables run away: the direction d of the recession cone, |d| <= 1, along which the cost falls; "" = none.
+
+    Q d = 0, and coupling d = 0 where a penalty holds the offer.
+    """
+    n = len(cost)
+    tangents = tangent_matrix(program.terms, pool, n)
+    flat = [program.coupling[np.flatnonzero(held)], *([] if program.quad is None else [program.quad])]
+    A = sparse.csr_matrix(sparse.vstack([program.A, tangents, *flat]))
+    more = A.shape[0] - len(program.row_lo) - len(pool)
+    lo = np.concatenate([_cone(program.row_lo, -1), np.zeros(len(pool)), np.zeros(more)])
+    hi = np.concatenate([_cone(program.row_hi, 1), np.full(len(pool), np.inf), np.zeros(more)])
+    solver = new_solver({**HISTORY_FREE, "presolve": "choose", "simplex_scale_strategy": 2, "time_limit": SEARCH_S})
+    size = float(power_of_two(np.array([np.abs(cost).max(initial=0.0) or 1.0]))[0])
+    pass_rows(
+        solver, Rows(A, lo, hi), cost / size, np.where(np.isfinite(lb), 0.0, -1.0), np.where(np.isfinite(ub), 0.0, 1.0)
+    )
+    solver.run()
+    d = np.array(solver.getSolution().col_value)
+    if len(d) != n or -float(cost @ d) <= SMALL * size:
+        return ""
+    movers = [j for j in np.argsort(-np.abs(d), kind="stable") if abs(d[j]) > SMALL]
+    names = _some([f"'{program.col_names[j]}' {'up' if d[j] > 0 else 'down'}" for j in movers])
+    return f"unbounded: the cost falls without end along {names}; give these variables bounds"
+
+
+def _cone(side: FloatArray, sign: int) -> FloatArray:
+    return np.where(np.isfinite(side), 0.0, sign * np.inf)
+
+
+def _some(names: list[str]) -> str:
+    names = list(dict.fromkeys(names))
+    rest = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")

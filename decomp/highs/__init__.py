@@ -1,1 +1,0 @@
-"""Compiled programs and the solves on them: warm linear programs, mixed-integer ones, quadratic penalties."""
