@@ -18,7 +18,7 @@ from decomp.run.certificate import CertificateSettings
 from decomp.run.engine import Limits, run
 from decomp.run.result import Result
 from decomp.run.stopping import Gap, RunStatus
-from decomp.storage.stored_columns import Earlier
+from decomp.storage.stored_columns import StoredColumns
 
 ROUNDS = 100  # of a run; one that needs more counts as infinitely many
 
@@ -30,7 +30,7 @@ def market(blocks: int, prices: int, seed: int, load: float) -> Synthetic:
 
 
 def solved(
-    problem: Synthetic, tolerance: float, start_price: FloatArray | None = None, earlier: Earlier | None = None
+    problem: Synthetic, tolerance: float, start_price: FloatArray | None = None, earlier: StoredColumns | None = None
 ) -> Result:
     """A run of the bundle with its default settings, certified every round."""
     result = run(

@@ -24,7 +24,7 @@ from decomp.case.config import load
 from decomp.coordinator import answer_all, check_all
 from decomp.layout import Layout, Signals
 from decomp.messages import Query
-from decomp.parallel.block_pool import Fleet
+from decomp.parallel.block_pool import BlockPool
 from decomp.parallel.ranks import Ranks, find_ranks
 
 CASE = Path(__file__).parents[1] / "problems" / "cases" / "fleet_100k.toml"
@@ -46,7 +46,7 @@ def main(arguments: list[str], ranks: Ranks) -> int:
         problem = case.problem
         assert problem.coordinator is not None
         layout = Layout.of(problem.couplings, len(problem.coordinator.nodes))
-    fleet = Fleet(ranks, layout, problem.subproblem)
+    fleet = BlockPool(ranks, layout, problem.subproblem)
     if ranks.rank:
         fleet.serve()
         clock.others()

@@ -26,7 +26,7 @@ from typing import Any, Literal, get_args
 
 from decomp.case.registry import did_you_mean
 from decomp.case.toml_file import read_toml
-from decomp.case.validation import Book
+from decomp.case.validation import MistakeCollector
 from decomp.errors import InputError
 from decomp.rules import RULES
 
@@ -108,7 +108,7 @@ def content_key(value: Any) -> str:
 
 def read_plan(file: Path, quick: bool = False) -> Plan:
     """Read a benchmark file and expand its sweeps. Raises InputError with every mistake of its own tables."""
-    tables, book = read_toml(file), Book(str(file))
+    tables, book = read_toml(file), MistakeCollector(str(file))
     for name in tables:
         if name not in SECTIONS:
             book.add((name,), f"unknown table '{name}'", f"{did_you_mean(name, SECTIONS)}known: {', '.join(SECTIONS)}")
@@ -138,7 +138,7 @@ def read_plan(file: Path, quick: bool = False) -> Plan:
     return Plan(file, settings, tuple(instances), tuple(runs))
 
 
-def _settings(table: Tables, book: Book) -> Settings | None:
+def _settings(table: Tables, book: MistakeCollector) -> Settings | None:
     names = list(Settings.__dataclass_fields__)
     before = len(book.mistakes)
     for name in names:
@@ -205,7 +205,7 @@ def _at(table: Any, place: tuple[str, ...]) -> Any:
     return table
 
 
-def _instances(name: str, table: Tables, file: Path, book: Book) -> Iterator[Instance]:
+def _instances(name: str, table: Tables, file: Path, book: MistakeCollector) -> Iterator[Instance]:
     if not table.get("enabled", True):
         return
     if ("case" in table) == ("problem" in table):

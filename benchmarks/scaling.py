@@ -25,7 +25,7 @@ from benchmarks.communities import Communities, Needs, campus
 from benchmarks.replay import Measured, Wires
 from benchmarks.scaling_page import write_page
 from decomp.layout import Answers, Layout, Signals
-from decomp.parallel.block_pool import Fleet
+from decomp.parallel.block_pool import BlockPool
 from decomp.parallel.packing import TAIL
 from decomp.parallel.ranks import Ranks, find_ranks
 from decomp.rules import DualAscent
@@ -37,7 +37,7 @@ WARM_UP = 2  # rounds before the measurement begins
 PINGS, LARGE = 200, 1_000_000  # exchanges of one float, and of so many
 
 
-class Timed(Fleet):
+class Timed(BlockPool):
     """Notes how long the root has been in `solve`."""
 
     inside_s = inside_cpu_s = 0.0

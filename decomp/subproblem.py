@@ -53,13 +53,13 @@ class Subproblem(ABC):
         return None
 
     @property
-    def company(self) -> Hashable | None:
-        """Blocks of the same company may be asked together by `solve_together`; None = always alone."""
+    def batch_key(self) -> Hashable | None:
+        """Blocks with the same key may be solved in one batch by `solve_together`; None = always alone."""
         return None
 
     @classmethod
     def solve_together(cls, blocks: Sequence[Any], signals: Sequence[Signal]) -> Sequence[Response]:
-        """The answers of blocks of one company, each the same to the last bit as `solve` gives it."""
+        """The answers of blocks with one `batch_key`, each the same to the last bit as `solve` gives it."""
         return [block.solve(signal) for block, signal in zip(blocks, signals, strict=True)]
 
     def mark(self) -> Any:

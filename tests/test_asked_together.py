@@ -20,7 +20,7 @@ from decomp.blocks.solve.scaling import Rows
 from decomp.errors import BlockError
 from decomp.layout import Layout, Signals
 from decomp.messages import Coupling, Key, Response, Signal, Status
-from decomp.parallel.block_pool import Fleet
+from decomp.parallel.block_pool import BlockPool
 from decomp.parallel.ranks import Serial
 
 ENTRIES, BLOCKS = 3, 5
@@ -54,14 +54,14 @@ class Works(PyomoSubproblem):
 
 class Lonely(Works):
     template = "lonely"
-    company = None
+    batch_key = None
 
 
-def fleet_of(kind: type[Works], **least: float) -> tuple[Layout, Fleet]:
+def fleet_of(kind: type[Works], **least: float) -> tuple[Layout, BlockPool]:
     keys = {Key("U", str(s)): 1.0 / BLOCKS for s in range(BLOCKS)}
     unit = Coupling("U", ("a", "b", "c"), np.array([1.0, 0.5, 2.0]), np.array([-1, -1, -1]), keys, ("r", "s"))
     layout = Layout.of([unit], 0)
-    fleet = Fleet(Serial(), layout, lambda key: kind(int(key.scenario), least.get(f"s{key.scenario}", 1.0)))
+    fleet = BlockPool(Serial(), layout, lambda key: kind(int(key.scenario), least.get(f"s{key.scenario}", 1.0)))
     fleet.build()
     return layout, fleet
 

@@ -25,7 +25,7 @@ from decomp.layout import Layout
 from decomp.messages import Key
 from decomp.parallel.ranks import Serial
 from decomp.rules.columns import Columns, Held
-from decomp.storage.stored_columns import FILE, Earlier, read_earlier
+from decomp.storage.stored_columns import FILE, StoredColumns, read_earlier
 
 ROOT = Path(__file__).parents[1]
 BLOCKS, PRICES, TOLERANCE = 4, 24, 1e-4
@@ -82,7 +82,7 @@ def case(tmp_path_factory, command) -> Path:
 
 
 @pytest.fixture(scope="module")
-def earlier(case) -> Earlier:
+def earlier(case) -> StoredColumns:
     return read_earlier(case.parent / "day")
 
 
@@ -185,7 +185,9 @@ def test_multipliers_of_the_agreement_still_sum_to_zero_when_a_scenario_goes():
     columns = Columns(
         np.array([0, 2]), np.array([0, 2, 4]), np.arange(4.0), np.ones(2), np.zeros(2, int), np.zeros(2, int)
     )
-    left = Earlier.of(layout("abc"), (), ["1", "2", "3"], Held(columns, np.zeros(0), np.array([1.0, 2, -3, 0, 2, -2])))
+    left = StoredColumns.of(
+        layout("abc"), (), ["1", "2", "3"], Held(columns, np.zeros(0), np.array([1.0, 2, -3, 0, 2, -2]))
+    )
     held, _ = left.fitted(layout("bc"), ["2", "3"])
     assert held.columns.block.tolist() == [1]
     assert held.columns.y.tolist() == [2.0, 3.0]

@@ -10,7 +10,7 @@ from decomp.coordinators import Consensus, Nobody
 from decomp.errors import RefusedError
 from decomp.layout import Layout
 from decomp.messages import Key, Query
-from decomp.parallel.block_pool import Fleet
+from decomp.parallel.block_pool import BlockPool
 from decomp.parallel.ranks import Serial
 from decomp.rules import ADMM, DualAscent, Setup
 from decomp.run.certificate import CertificateSettings
@@ -27,7 +27,7 @@ def rounds(rule, blocks, coordinator, coupling, count):
     """The first rounds of a rule, without stopping: [(node price asked, offers, request.Z), ...]."""
     layout = Layout.of(coupling, len(coordinator.nodes))
     seen = []
-    with Fleet(Serial(), layout, blocks.__getitem__) as fleet:
+    with BlockPool(Serial(), layout, blocks.__getitem__) as fleet:
         fleet.build()
         state = rule.init(Setup.of(layout, coordinator))
         warm = (None,) * len(coordinator.parts())

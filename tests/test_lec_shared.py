@@ -76,8 +76,8 @@ def test_communities_asked_together_answer_to_the_bit_as_asked_one_by_one(table:
         [LocalEnergyCommunity("LEC", lec, day, shared=True, freeze_p=True, settings=FAST) for day in days]
         for lec in (own, other)
     )
-    assert len({block.company for block in together}) == 1
-    assert together[0].company != alone[0].company
+    assert len({block.batch_key for block in together}) == 1
+    assert together[0].batch_key != alone[0].batch_key
     for signal in [*signals(data.n)[:3], signals(data.n)[0], *signals(data.n)[1:]]:
         asked = [Signal(signal.price * (1 + 0.1 * i), signal.target, signal.penalty, signal.active) for i in range(5)]
         some = LocalEnergyCommunity.solve_together(together[:2], asked[:2])

@@ -8,7 +8,7 @@ from dso_program import market, solved
 from test_mpi import HERE, contents, mpiexec
 from thread_ranks import ThreadRanks, on_threads
 
-from decomp.parallel.block_pool import Fleet
+from decomp.parallel.block_pool import BlockPool
 from problems.network.row_tasks import derivative_steps, do
 
 pytestmark = pytest.mark.mpi
@@ -45,7 +45,7 @@ def test_only_buffers_travel_in_a_round(monkeypatch):
             return plain(self, value)
 
         monkeypatch.setattr(ThreadRanks, name, noted)
-    mark, detail = Fleet.mark, Fleet.detail
+    mark, detail = BlockPool.mark, BlockPool.detail
 
     def marked(self):  # the first mark is the beginning of round 0
         mark(self)
@@ -55,8 +55,8 @@ def test_only_buffers_travel_in_a_round(monkeypatch):
         asking.clear()
         return detail(self)
 
-    monkeypatch.setattr(Fleet, "mark", marked)
-    monkeypatch.setattr(Fleet, "detail", end)
+    monkeypatch.setattr(BlockPool, "mark", marked)
+    monkeypatch.setattr(BlockPool, "detail", end)
     shared = market(1, "q")
     assert on_threads(2, lambda ranks: solved(shared, ranks))[0].status != "failed"
     assert shared.done > 10

@@ -99,8 +99,8 @@ def test_integers_are_not_pulled_together_and_their_blocks_keep_no_company() -> 
             model.cost.expr = model.slope[0] * model.x[0]
             return model
 
-    assert Switch(0).company is None
-    assert Switch(0, settings=BlockSettings(milp="relax")).company is not None
+    assert Switch(0).batch_key is None
+    assert Switch(0, settings=BlockSettings(milp="relax")).batch_key is not None
 
 
 def test_a_block_without_an_answer_says_why_and_the_others_answer() -> None:

@@ -202,7 +202,7 @@ def test_blocks_asked_together_do_not_keep_a_signal_waiting(monkeypatch):
     solved = []
 
     class Slow(QuadraticBlock):
-        company = "slow"
+        batch_key = "slow"
 
         def solve(self, signal):
             time.sleep(0.03)

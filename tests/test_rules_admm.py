@@ -15,7 +15,7 @@ from decomp.coordinators import Consensus, Exchange, Nobody
 from decomp.errors import RefusedError
 from decomp.layout import Answers, Layout
 from decomp.messages import Key, Request
-from decomp.parallel.block_pool import Fleet
+from decomp.parallel.block_pool import BlockPool
 from decomp.parallel.ranks import Serial
 from decomp.rules import ADMM, APP, ATC, DualAscent, ProgressiveHedging, Setup
 from decomp.rules.anderson import Memory, accelerate
@@ -71,7 +71,7 @@ def steps(rule, problem, count, target=None):
     blocks, coordinator, coupling = problem
     layout = Layout.of(coupling, len(coordinator.nodes))
     seen = []
-    with Fleet(Serial(), layout, blocks.__getitem__) as fleet:
+    with BlockPool(Serial(), layout, blocks.__getitem__) as fleet:
         fleet.build()
         state = rule.init(Setup.of(layout, coordinator))
         state = state if target is None else replace(state, target=np.asarray(target, float))
@@ -525,7 +525,7 @@ def test_stochastic_units_at_priced_nodes_are_certified(rule, limit):
 def test_a_rule_changes_nothing_it_is_given(rule):
     blocks, market, coupling = exchange()
     layout = Layout.of(coupling, 1)
-    with Fleet(Serial(), layout, blocks.__getitem__) as fleet:
+    with BlockPool(Serial(), layout, blocks.__getitem__) as fleet:
         fleet.build()
         state = rule.init(Setup.of(layout, market))
         warm = (None,)

@@ -16,7 +16,7 @@ from decomp.coordinators import Exchange, Nobody
 from decomp.errors import InputError, RefusedError
 from decomp.layout import Layout
 from decomp.messages import Key
-from decomp.parallel.block_pool import Fleet
+from decomp.parallel.block_pool import BlockPool
 from decomp.parallel.ranks import Serial
 from decomp.rules import (
     AveragedAnswers,
@@ -93,7 +93,7 @@ def steps(rule, problem, count):
     blocks, coordinator, coupling = problem
     layout = Layout.of(coupling, len(coordinator.nodes))
     seen = []
-    with Fleet(Serial(), layout, blocks.__getitem__) as fleet:
+    with BlockPool(Serial(), layout, blocks.__getitem__) as fleet:
         fleet.build()
         state = rule.init(Setup.of(layout, coordinator))
         warm = (None,) * len(coordinator.parts())

@@ -16,7 +16,7 @@ from decomp.messages import Check, Key, Request, Response, Status
 from decomp.parallel.distributed_coordinator import shared_out
 from decomp.parallel.ranks import Serial
 from decomp.parallel.rebalancing import rebalanced
-from decomp.parallel.serialization import opened, sealed
+from decomp.parallel.serialization import decode, encode
 from decomp.rules import ADMM
 from decomp.run.certificate import CertificateSettings
 from decomp.run.engine import Limits, run
@@ -200,7 +200,7 @@ def test_what_is_sent_comes_out_as_it_was():
         "a": (turned, np.array(True), np.zeros((0, 3)), np.array([1 + 2j])), "b": [None, -0.0, np.inf, 1e-300, "ü"],
         "c": Response(np.array([np.nan, 1.0]), 2.0, status=Status.LIMIT), "d": np.float64(0.1), "e": np.arange(3)[::2],
     }  # fmt: skip
-    back = opened(sealed(value))
+    back = decode(encode(value))
     for x, y in zip(value["a"], back["a"], strict=True):
         assert (x.dtype, x.shape, x.tobytes()) == (y.dtype, y.shape, y.tobytes())
         assert y.flags.writeable
@@ -214,7 +214,7 @@ def test_what_is_sent_comes_out_as_it_was():
 
 def test_what_is_no_plain_value_is_not_sent():
     with pytest.raises(CheckpointError, match=r"state\[0\] is of type lock"):
-        sealed([threading.Lock()])
+        encode([threading.Lock()])
 
 
 # -- where blocks lie -----------------------------------------------------------------------------------------------

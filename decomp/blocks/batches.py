@@ -14,7 +14,7 @@ from decomp.messages import BoolArray, FloatArray, Response, Signal
 
 
 @dataclass(frozen=True, eq=False)
-class SignalRows(Sequence[Signal]):
+class SignalBatch(Sequence[Signal]):
     """b signals as rows: price (b, n), target, penalty and active (b, n) or None for all."""
 
     price: FloatArray
@@ -25,9 +25,9 @@ class SignalRows(Sequence[Signal]):
     id: int = 0
 
     @classmethod
-    def of(cls, signals: Sequence[Signal]) -> SignalRows | None:
+    def of(cls, signals: Sequence[Signal]) -> SignalBatch | None:
         """The signals as rows; None where they are not of one size and kind."""
-        if isinstance(signals, SignalRows):
+        if isinstance(signals, SignalBatch):
             return signals
         first, shape = signals[0], signals[0].price.shape
         columns: list[Any] = []
@@ -50,16 +50,16 @@ class SignalRows(Sequence[Signal]):
     @overload
     def __getitem__(self, i: int) -> Signal: ...
     @overload
-    def __getitem__(self, i: slice) -> SignalRows: ...
-    def __getitem__(self, i: int | slice) -> Signal | SignalRows:
+    def __getitem__(self, i: slice) -> SignalBatch: ...
+    def __getitem__(self, i: int | slice) -> Signal | SignalBatch:
         cut = [None if a is None else a[i] for a in (self.price, self.target, self.penalty, self.active)]
-        kind: Any = SignalRows if isinstance(i, slice) else Signal
-        made: Signal | SignalRows = kind(*cut, self.exact, self.id)
+        kind: Any = SignalBatch if isinstance(i, slice) else Signal
+        made: Signal | SignalBatch = kind(*cut, self.exact, self.id)
         return made
 
 
 @dataclass(frozen=True, eq=False)
-class ResponseRows(Sequence[Response]):
+class ResponseBatch(Sequence[Response]):
     """b optimal answers without integers as rows: y (b, n), cost (b,), bound (b,) nan = none, report (b, m), point."""
 
     y: FloatArray
@@ -90,6 +90,6 @@ class ResponseRows(Sequence[Response]):
     def __iter__(self) -> Iterator[Response]:
         return (self[i] for i in range(len(self)))
 
-    def but(self, **changes: Any) -> ResponseRows:
+    def but(self, **changes: Any) -> ResponseBatch:
         """The same answers with other values."""
         return replace(self, **changes)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyomo.environ as pyo
 
-from decomp.blocks.batches import ResponseRows, SignalRows
+from decomp.blocks.batches import ResponseBatch, SignalBatch
 from decomp.blocks.compile.outer_approximation import ConvexTerm
 from decomp.blocks.fingerprint import fingerprint
 from decomp.blocks.solve.backend import Built, build
@@ -117,7 +117,7 @@ class PyomoSubproblem(Subproblem):
         return self.finished(response)
 
     @property
-    def company(self) -> Hashable | None:
+    def batch_key(self) -> Hashable | None:
         try:
             shared = self._built.shared
         except Exception:  # it is told when the block is asked
@@ -127,7 +127,7 @@ class PyomoSubproblem(Subproblem):
     @classmethod
     def solve_together(cls, blocks: Sequence[PyomoSubproblem], signals: Sequence[Signal]) -> Sequence[Response]:
         """All answers; blocks without a warm state, and questions their template cannot be asked together, alone."""
-        shared, rows = blocks[0]._built.shared, SignalRows.of(signals)
+        shared, rows = blocks[0]._built.shared, SignalBatch.of(signals)
         assert shared is not None
         if rows is not None and rows.target is None and shared.together is not None:
             asked = shared.question([b._built for b in blocks], [b._state for b in blocks], rows)
@@ -138,7 +138,7 @@ class PyomoSubproblem(Subproblem):
             backend, state, theta = block._built.backend, block._state, block._built.theta
             assert isinstance(backend, CompiledBlock)
             assert theta is not None
-            if shared.pulled and state is not None and backend.may_be_pulled(signal, state):
+            if shared.pulled and state is not None and backend.may_be_batched(signal, state):
                 pulled[i] = backend.asked(signal, state, theta)
         out: dict[int, Response] = {}
         found = pull_together(shared.template, shared.solver, list(pulled.values())) if pulled else []
@@ -154,8 +154,8 @@ class PyomoSubproblem(Subproblem):
         cls,
         blocks: Sequence[PyomoSubproblem],
         signals: Sequence[Signal],
-        rows: SignalRows,
-        answers: ResponseRows,
+        rows: SignalBatch,
+        answers: ResponseBatch,
         bases: Sequence[Basis | None],
     ) -> Sequence[Response]:
         """The answers as they leave the blocks, which take up new states; those without a basis are asked alone."""
@@ -171,7 +171,7 @@ class PyomoSubproblem(Subproblem):
         ]
 
     @classmethod
-    def finished_together(cls, blocks: Sequence[Any], answers: ResponseRows) -> Sequence[Response]:
+    def finished_together(cls, blocks: Sequence[Any], answers: ResponseBatch) -> Sequence[Response]:
         """What `finished` makes of several blocks' answers; override both where it can be done for all at once."""
         if cls.finished is PyomoSubproblem.finished:
             return answers

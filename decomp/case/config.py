@@ -18,7 +18,16 @@ import numpy as np
 
 from decomp.case.registry import NotFound, Registry
 from decomp.case.toml_file import override, read_toml
-from decomp.case.validation import Book, Builder, Place, constants, find, from_dataclass, from_model, not_finite
+from decomp.case.validation import (
+    Builder,
+    MistakeCollector,
+    Place,
+    constants,
+    find,
+    from_dataclass,
+    from_model,
+    not_finite,
+)
 from decomp.case.warm_start import StartSettings
 from decomp.coordinators import Nobody
 from decomp.errors import InputError
@@ -34,7 +43,7 @@ from decomp.run.stopping import CRITERIA, StoppingCriterion
 from decomp.steps import STEPS, Step
 from decomp.storage.checkpoint import CheckpointSettings
 from decomp.storage.provenance import identity
-from decomp.storage.stored_columns import Earlier
+from decomp.storage.stored_columns import StoredColumns
 
 ENGINE_TABLES = ("case", "rule", "start", "stop", "certificate", "run", "checkpoint", "asynchronous")
 PROBLEM_GROUP = "tatonnement.problems"  # the entry-point group by which installed packages register problems
@@ -82,7 +91,7 @@ class Case:
     checkpoint: CheckpointSettings
     start_price: FloatArray
     asynchronous: AsynchronousSettings | None = None
-    earlier: Earlier | None = None
+    earlier: StoredColumns | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -108,10 +117,10 @@ def load(file: str | Path, overrides: Sequence[str] = (), rule: str | None = Non
         tables["rule"] = _other_rule(rule)
         came_from[("rule",)] = f"--rule {rule}"
         folders.insert(1, Path(rule).parent)
-    book = Book(str(file), came_from)
+    collector = MistakeCollector(str(file), came_from)
     for text in overrides:
-        override(tables, text, book)
-    return _case(path, tables, folders, book)
+        override(tables, text, collector)
+    return _case(path, tables, folders, collector)
 
 
 def from_tables(tables: Mapping[str, Any], file: str | Path, folders: Sequence[Path] = ()) -> Case:
@@ -119,8 +128,8 @@ def from_tables(tables: Mapping[str, Any], file: str | Path, folders: Sequence[P
 
     folders: where modules are looked for beside that one. Raises InputError with every mistake.
     """
-    book = Book(str(file))
-    return _case(Path(file), dict(tables), [Path(file).parent, *folders, Path.cwd()], book)
+    collector = MistakeCollector(str(file))
+    return _case(Path(file), dict(tables), [Path(file).parent, *folders, Path.cwd()], collector)
 
 
 def described(settings: Any, kind: str) -> str:
@@ -143,35 +152,35 @@ def _pairs(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {_text(value)}" for name, value in values.items())
 
 
-def _case(file: Path, tables: dict[str, Any], folders: Sequence[Path], book: Book) -> Case:
+def _case(file: Path, tables: dict[str, Any], folders: Sequence[Path], collector: MistakeCollector) -> Case:
     parts = _parts(folders)
     for name in ("case", "rule", "run"):
         if name not in tables:
-            book.add((name,), "is missing", f"add a table [{name}]; see docs/case_file.md")
-    head = from_dataclass(Title, tables["case"], ("case",), book, {}) if "case" in tables else None
-    rule = parts[UpdateRule](tables["rule"], ("rule",), book) if "rule" in tables else None
-    stop = _criteria(tables.get("stop", {}), folders, book)
-    certificate = from_dataclass(CertificateSettings, tables.get("certificate", {}), ("certificate",), book, {})
-    limits = from_dataclass(RunSettings, tables["run"], ("run",), book, {}) if "run" in tables else None
-    saved = from_dataclass(CheckpointSettings, tables.get("checkpoint", {}), ("checkpoint",), book, {})
+            collector.add((name,), "is missing", f"add a table [{name}]; see docs/case_file.md")
+    head = from_dataclass(Title, tables["case"], ("case",), collector, {}) if "case" in tables else None
+    rule = parts[UpdateRule](tables["rule"], ("rule",), collector) if "rule" in tables else None
+    stop = _criteria(tables.get("stop", {}), folders, collector)
+    certificate = from_dataclass(CertificateSettings, tables.get("certificate", {}), ("certificate",), collector, {})
+    limits = from_dataclass(RunSettings, tables["run"], ("run",), collector, {}) if "run" in tables else None
+    saved = from_dataclass(CheckpointSettings, tables.get("checkpoint", {}), ("checkpoint",), collector, {})
     table = tables.get("asynchronous")
-    apart = None if table is None else from_dataclass(AsynchronousSettings, table, ("asynchronous",), book, {})
-    problem = _problem(tables, file.parent, folders, book)
-    start = from_dataclass(StartSettings, tables.get("start", {}), ("start",), book, {})
+    apart = None if table is None else from_dataclass(AsynchronousSettings, table, ("asynchronous",), collector, {})
+    problem = _problem(tables, file.parent, folders, collector)
+    start = from_dataclass(StartSettings, tables.get("start", {}), ("start",), collector, {})
     price = earlier = None
     if problem is not None and rule is not None and start is not None:
         coordinator = problem.coordinator or Nobody()
         try:
             earlier = start.earlier(problem.couplings, file.parent)
             price = start.price(coordinator.nodes, np.asarray(coordinator.neutral, float), file.parent, earlier)
-            _try_on(rule, problem, price, book)
+            _try_on(rule, problem, price, collector)
         except InputError as error:
-            book.adopt(error.mistakes)
+            collector.adopt(error.mistakes)
     for place in not_finite(tables):
-        if not book.told(place):
-            book.add(place, "is not a finite number", "give a finite number, or leave the key out")
-    if book.mistakes or head is None or rule is None or problem is None or limits is None or price is None:
-        raise InputError(book.mistakes)
+        if not collector.told(place):
+            collector.add(place, "is not a finite number", "give a finite number, or leave the key out")
+    if collector.mistakes or head is None or rule is None or problem is None or limits is None or price is None:
+        raise InputError(collector.mistakes)
     return Case(file, head.title, tables, problem, rule, stop, certificate, limits, saved, price, apart, earlier)
 
 
@@ -181,14 +190,14 @@ def _parts(folders: Sequence[Path]) -> dict[type, Builder]:
     rules = Registry("rule", RULES, _no_rule)
     parts: dict[type, Builder] = {}
 
-    def step(table: Any, path: Place, book: Book) -> Step | None:
-        function = find(steps, table, path, book, folders)
-        values = None if function is None else constants(function, 2, table, path, book)
+    def step(table: Any, path: Place, collector: MistakeCollector) -> Step | None:
+        function = find(steps, table, path, collector, folders)
+        values = None if function is None else constants(function, 2, table, path, collector)
         return None if values is None else Step(function, values)
 
-    def rule(table: Any, path: Place, book: Book) -> Any:
-        cls = find(rules, table, path, book, folders)
-        return None if cls is None else from_dataclass(cls, table, path, book, parts)
+    def rule(table: Any, path: Place, collector: MistakeCollector) -> Any:
+        cls = find(rules, table, path, collector, folders)
+        return None if cls is None else from_dataclass(cls, table, path, collector, parts)
 
     parts |= {Step: step, UpdateRule: rule}
     return parts
@@ -202,28 +211,28 @@ def _no_rule(cls: Any) -> str:
     )
 
 
-def _criteria(table: Any, folders: Sequence[Path], book: Book) -> tuple[StoppingCriterion, ...]:
+def _criteria(table: Any, folders: Sequence[Path], collector: MistakeCollector) -> tuple[StoppingCriterion, ...]:
     if not isinstance(table, Mapping):
-        book.add(("stop",), "is not a table", "write one table for each criterion: [stop.secure]")
+        collector.add(("stop",), "is not a table", "write one table for each criterion: [stop.secure]")
         return ()
     callables = "it must be a function of the iterate, or a frozen dataclass with __call__"
     registry = Registry("stopping criterion", CRITERIA, lambda c: "" if callable(c) else callables)
-    built = [_criterion(registry, name, item, folders, book) for name, item in table.items()]
+    built = [_criterion(registry, name, item, folders, collector) for name, item in table.items()]
     return tuple(c for c in built if c is not None)
 
 
-def _criterion(registry: Registry, name: str, table: Any, folders: Sequence[Path], book: Book) -> Any:
+def _criterion(registry: Registry, name: str, table: Any, folders: Sequence[Path], collector: MistakeCollector) -> Any:
     path: Place = ("stop", name)
-    found = find(registry, table, path, book, folders, default=name)
+    found = find(registry, table, path, collector, folders, default=name)
     if found is None:
         return None
     if isinstance(found, type):
         if not dataclasses.is_dataclass(found):
-            return book.add_of_table(
+            return collector.add_of_table(
                 path, f"'{found.__name__}' is no dataclass", "decorate it with @dataclass(frozen=True)"
             )
-        return from_dataclass(found, table, path, book, {})
-    values = constants(found, 1, table, path, book)
+        return from_dataclass(found, table, path, collector, {})
+    values = constants(found, 1, table, path, collector)
     return None if values is None else _with(found, values)
 
 
@@ -231,7 +240,9 @@ def _with(function: Callable[..., Any], values: Mapping[str, Any]) -> StoppingCr
     return lambda iterate: function(iterate, **values)
 
 
-def _problem(tables: Mapping[str, Any], folder: Path, folders: Sequence[Path], book: Book) -> Problem | None:
+def _problem(
+    tables: Mapping[str, Any], folder: Path, folders: Sequence[Path], collector: MistakeCollector
+) -> Problem | None:
     head = tables.get("case")
     kind = head.get("problem") if isinstance(head, Mapping) else None
     if not isinstance(kind, str):
@@ -241,20 +252,22 @@ def _problem(tables: Mapping[str, Any], folder: Path, folders: Sequence[Path], b
     try:
         cls = registry.find(known.get(kind, kind), folders)
     except NotFound as error:
-        book.add(("case", "problem"), error.problem, error.remedy)
+        collector.add(("case", "problem"), error.problem, error.remedy)
         return None
     own = {name: table for name, table in tables.items() if name not in ENGINE_TABLES}
-    settings = from_model(cls.Settings, own, book, ENGINE_TABLES)
+    settings = from_model(cls.Settings, own, collector, ENGINE_TABLES)
     if settings is None:
-        book.adopt(cls.inspect(own, folder))
+        collector.adopt(cls.inspect(own, folder))
         return None
     try:
         problem: Problem = cls(settings, folder)
     except InputError as error:
-        book.adopt(error.mistakes)
+        collector.adopt(error.mistakes)
         return None
     except OSError as error:
-        book.add(("case",), f"cannot read {error.filename}: {error.strerror}", "paths start at the case file's folder")
+        collector.add(
+            ("case",), f"cannot read {error.filename}: {error.strerror}", "paths start at the case file's folder"
+        )
         return None
     return problem
 
@@ -265,25 +278,25 @@ def _no_problem(cls: Any) -> str:
     )
 
 
-def _try_on(rule: UpdateRule, problem: Problem, price: FloatArray, book: Book) -> None:
+def _try_on(rule: UpdateRule, problem: Problem, price: FloatArray, collector: MistakeCollector) -> None:
     """Does the rule fit this case? A constant may lack a value for a group of nodes, an entry may need a step."""
     coordinator = problem.coordinator or Nobody()
     try:
         rule.init(Setup.of(Layout.of(problem.couplings, len(coordinator.nodes)), coordinator, price))
     except ValueError as error:
-        book.add(("rule",), str(error))
+        collector.add(("rule",), str(error))
 
 
 def _other_rule(rule: str) -> dict[str, Any]:
     if not rule.endswith(".toml"):
         return {"kind": rule}
     tables = read_toml(Path(rule))
-    book = Book(rule)
+    collector = MistakeCollector(rule)
     for name in tables:
         if name != "rule":
-            book.add((name,), "does not belong into a rule's file", "it holds [rule] and nothing else")
+            collector.add((name,), "does not belong into a rule's file", "it holds [rule] and nothing else")
     if not isinstance(tables.get("rule"), Mapping):
-        book.add(("rule",), "is missing", "add a table [rule] with its kind")
-    if book.mistakes:
-        raise InputError(book.mistakes)
+        collector.add(("rule",), "is missing", "add a table [rule] with its kind")
+    if collector.mistakes:
+        raise InputError(collector.mistakes)
     return dict(tables["rule"])

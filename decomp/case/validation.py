@@ -20,10 +20,10 @@ from decomp.errors import Mistake
 
 Place = tuple[str | int, ...]  # keys and array positions from the top of the file
 UNKNOWN = "unknown key"
-Builder = Callable[[Any, Place, "Book"], Any]  # builds an object from its table; None after a mistake
+Builder = Callable[[Any, Place, "MistakeCollector"], Any]  # builds an object from its table; None after a mistake
 
 
-class Book:
+class MistakeCollector:
     """The mistakes found so far.
 
     file      the case file as the user named it
@@ -84,88 +84,110 @@ def not_finite(value: Any, path: Place = ()) -> Iterator[Place]:
             yield from not_finite(item, (*path, i))
 
 
-def from_dataclass(cls: type, table: Any, path: Place, book: Book, parts: Mapping[type, Builder]) -> Any:
+def from_dataclass(
+    cls: type, table: Any, path: Place, collector: MistakeCollector, parts: Mapping[type, Builder]
+) -> Any:
     """An object of the dataclass `cls` from its table, or None after a mistake.
 
     A field whose type is a key of `parts` is built by that builder; any other is checked against its annotation,
     strictly: a number in quotes is no number. Fields without a default must be in the table.
     """
     if not isinstance(table, Mapping):
-        return book.add(path, f"is {_shown(table)}, not a table", f"write it as [{dotted(path)}]")
-    before = len(book.mistakes)
+        return collector.add(path, f"is {_shown(table)}, not a table", f"write it as [{dotted(path)}]")
+    before = len(collector.mistakes)
     hints = typing.get_type_hints(cls, include_extras=True)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
-    _refuse_unknown(table, fields, path, book)
+    _refuse_unknown(table, fields, path, collector)
     values = {}
     for name, field in fields.items():
         here = (*path, name)
         if name in table:
             build = _builder(hints[name], parts)
-            values[name] = build(table[name], here, book) if build else checked(hints[name], table[name], here, book)
+            values[name] = (
+                build(table[name], here, collector) if build else checked(hints[name], table[name], here, collector)
+            )
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            book.add(here, "is missing", f"add {name} = ... ({_in_words(hints[name])}); it has no default")
-    if len(book.mistakes) > before or any(True for _ in not_finite(table)):  # nan is told where all of them are
+            collector.add(here, "is missing", f"add {name} = ... ({_in_words(hints[name])}); it has no default")
+    if len(collector.mistakes) > before or any(True for _ in not_finite(table)):  # nan is told where all of them are
         return None
     try:
         return cls(**values)
     except ValueError as error:
-        return book.add_of_table(path, str(error))
+        return collector.add_of_table(path, str(error))
 
 
-def constants(function: Callable[..., Any], given: int, table: Any, path: Place, book: Book) -> dict[str, Any] | None:
+def constants(
+    function: Callable[..., Any], given: int, table: Any, path: Place, collector: MistakeCollector
+) -> dict[str, Any] | None:
     """The constants of a function from its table: all its arguments after the first `given`, each a number or a table
     of numbers. None after a mistake."""
-    before = len(book.mistakes)
+    before = len(collector.mistakes)
     arguments = list(inspect.signature(function).parameters.values())[given:]
     named = {a.name: a for a in arguments if a.kind in (a.POSITIONAL_OR_KEYWORD, a.KEYWORD_ONLY)}
     if not any(a.kind is a.VAR_KEYWORD for a in arguments):
-        _refuse_unknown(table, named, path, book)
+        _refuse_unknown(table, named, path, collector)
     for name, argument in named.items():
         if name not in table and argument.default is argument.empty:
-            book.add((*path, name), "is missing", f"add {name} = ... (a number, or a table of numbers)")
+            collector.add((*path, name), "is missing", f"add {name} = ... (a number, or a table of numbers)")
     values = {
-        name: checked(float | dict[str, float], value, (*path, name), book)
+        name: checked(float | dict[str, float], value, (*path, name), collector)
         for name, value in table.items()
         if name != "kind"
     }
-    return values if len(book.mistakes) == before else None
+    return values if len(collector.mistakes) == before else None
 
 
-def find(registry: Registry, table: Any, path: Place, book: Book, folders: Sequence[Any], default: str = "") -> Any:
+def find(
+    registry: Registry,
+    table: Any,
+    path: Place,
+    collector: MistakeCollector,
+    folders: Sequence[Any],
+    default: str = "",
+) -> Any:
     """What the table's `kind` names, or None after a mistake."""
     if not isinstance(table, Mapping):
         remedy = f'write it as a table: {dotted(path[-1:])} = {{kind = "..."}}'
-        return book.add(path, f"is {_shown(table)}, not a table", remedy)
+        return collector.add(path, f"is {_shown(table)}, not a table", remedy)
     kind = table.get("kind", default)
     if not isinstance(kind, str) or not kind:
         remedy = f"one of {', '.join(registry.known)}, or 'module:name'"
-        return book.add((*path, "kind"), "is missing" if not kind else f"is {_shown(kind)}, not a name", remedy)
+        return collector.add((*path, "kind"), "is missing" if not kind else f"is {_shown(kind)}, not a name", remedy)
     try:
         return registry.find(kind, folders)
     except NotFound as error:
-        return book.add((*path, "kind"), error.problem, error.remedy)
+        return collector.add((*path, "kind"), error.problem, error.remedy)
 
 
-def checked(hint: Any, value: Any, path: Place, book: Book) -> Any:
+def checked(hint: Any, value: Any, path: Place, collector: MistakeCollector) -> Any:
     """`value` as the annotation `hint` wants it, or None after a mistake."""
     adapter = TypeAdapter(hint, config=None if _is_model(hint) else ConfigDict(arbitrary_types_allowed=True))
     try:
         return adapter.validate_json(_json(value), strict=True, extra="forbid")
     except ValidationError as error:
-        _note(error, value, path, book, hint)
+        _note(error, value, path, collector, hint)
         return None
 
 
-def from_model(model: type[BaseModel], table: Mapping[str, Any], book: Book, engine_tables: Sequence[str]) -> Any:
+def from_model(
+    model: type[BaseModel], table: Mapping[str, Any], collector: MistakeCollector, engine_tables: Sequence[str]
+) -> Any:
     """The problem's settings from all tables that are not the engine's, or None after a mistake."""
     try:
         return model.model_validate_json(_json(table), strict=True, extra="forbid")
     except ValidationError as error:
-        _note(error, table, (), book, model, engine_tables)
+        _note(error, table, (), collector, model, engine_tables)
         return None
 
 
-def _note(error: ValidationError, data: Any, path: Place, book: Book, hint: Any, also: Sequence[str] = ()) -> None:
+def _note(
+    error: ValidationError,
+    data: Any,
+    path: Place,
+    collector: MistakeCollector,
+    hint: Any,
+    also: Sequence[str] = (),
+) -> None:
     """Every finding of pydantic as a mistake. A value that fits no member of a union is told once, not per member."""
     found: dict[Place, list[tuple[str, str]]] = {}
     for finding in error.errors(include_url=False):
@@ -174,7 +196,7 @@ def _note(error: ValidationError, data: Any, path: Place, book: Book, hint: Any,
     for place, told in found.items():
         problems = list(dict.fromkeys(problem for problem, _ in told))
         remedies = list(dict.fromkeys(remedy for _, remedy in told if remedy))
-        book.add((*path, *place), " or ".join(problems), "; ".join(remedies))
+        collector.add((*path, *place), " or ".join(problems), "; ".join(remedies))
 
 
 def _told(finding: Any, place: Place, hint: Any, also: Sequence[str]) -> tuple[str, str]:
@@ -245,11 +267,13 @@ def _builder(hint: Any, parts: Mapping[type, Builder]) -> Builder | None:
     return None
 
 
-def _refuse_unknown(table: Mapping[str, Any], known: Mapping[str, Any], path: Place, book: Book) -> None:
+def _refuse_unknown(
+    table: Mapping[str, Any], known: Mapping[str, Any], path: Place, collector: MistakeCollector
+) -> None:
     for name in table:
         if name not in known and name != "kind":
             remedy = f"{did_you_mean(name, known)}known: {', '.join(known)}" if known else "leave it out"
-            book.add((*path, name), f"{UNKNOWN} '{name}'", remedy)
+            collector.add((*path, name), f"{UNKNOWN} '{name}'", remedy)
 
 
 def _is_model(hint: Any) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from decomp.errors import InputError, Mistake
 from decomp.messages import Coupling, FloatArray
-from decomp.storage.stored_columns import FILE, Earlier, read_earlier
+from decomp.storage.stored_columns import FILE, StoredColumns, read_earlier
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class StartSettings:
     columns: str | None = None
 
     def price(
-        self, nodes: Sequence[str], neutral: FloatArray, folder: Path, earlier: Earlier | None = None
+        self, nodes: Sequence[str], neutral: FloatArray, folder: Path, earlier: StoredColumns | None = None
     ) -> FloatArray:
         """(n,) prices of round 0. Raises InputError for a missing file, nodes without a price, unknown nodes."""
         if self.prices is not None:
@@ -38,7 +38,7 @@ class StartSettings:
             return self.factor * earlier.price(nodes, str(folder / self.columns / FILE))
         return self.factor * neutral
 
-    def earlier(self, couplings: Sequence[Coupling], folder: Path) -> Earlier | None:
+    def earlier(self, couplings: Sequence[Coupling], folder: Path) -> StoredColumns | None:
         """What the run named by `columns` has left. Raises InputError where that is nothing, or of other couplings."""
         if self.columns is None:
             return None

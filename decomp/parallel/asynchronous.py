@@ -17,10 +17,10 @@ import numpy as np
 from decomp.errors import AskedToStop, RefusedError
 from decomp.layout import Answers, Layout, Signals
 from decomp.messages import FloatArray, IntArray
-from decomp.parallel.block_pool import ROAM, Fleet, OnFailure, dealt
+from decomp.parallel.block_pool import ROAM, BlockPool, OnFailure, dealt
 from decomp.parallel.packing import Parcel, Share, unpack
 from decomp.parallel.ranks import Ranks
-from decomp.parallel.serialization import opened, sealed
+from decomp.parallel.serialization import decode, encode
 from decomp.parallel.worker import SLOPES, SOLVE, Make
 from decomp.rules.base import UpdateRule
 
@@ -51,7 +51,7 @@ class AsynchronousSettings:
             raise ValueError("damping is a factor: above 0, at most 1")
 
 
-class AsynchronousFleet(Fleet):
+class AsynchronousBlockPool(BlockPool):
     """A fleet whose root solves no blocks but all parts of the coordinator, and whose answers may be some rounds old.
 
     Everything else (a sweep for a certificate, an evaluation, a checkpoint) calls the workers in first: each ends the
@@ -160,7 +160,7 @@ class AsynchronousFleet(Fleet):
             name = str(self.layout.keys[b])
             self._why.pop(name, None)
             if len(mail[1]) > end:
-                self._why[name] = opened(mail[1][end:])
+                self._why[name] = decode(mail[1][end:])
             self.block_solves += 1
         return came_in
 
@@ -204,4 +204,4 @@ class AsynchronousFleet(Fleet):
             answered[i] = number
             head = np.array([number, mine[i], float(bool(flags & SLOPES))])
             why = worker.texts.get(str(self.layout.keys[mine[i]]), "")
-            self.ranks.send(0, np.concatenate([head, parcel.flat, sealed(why) if why else np.zeros(0)]))
+            self.ranks.send(0, np.concatenate([head, parcel.flat, encode(why) if why else np.zeros(0)]))

@@ -21,7 +21,7 @@ from decomp.parallel.distributed_coordinator import SpreadParts, gathered
 from decomp.parallel.packing import Parcel, Share, unpack
 from decomp.parallel.ranks import Ranks
 from decomp.parallel.rebalancing import rebalanced
-from decomp.parallel.serialization import opened, sealed
+from decomp.parallel.serialization import decode, encode
 from decomp.parallel.worker import (
     ACTIVE,
     ASIDE,
@@ -34,7 +34,7 @@ from decomp.parallel.worker import (
     SLOPES,
     SOLVE,
     Make,
-    Worker,
+    RankWorker,
 )
 from decomp.rules.base import UpdateRule
 
@@ -46,7 +46,7 @@ UNITS_A_RANK = 8  # from so many units a rank on, dealing whole units is even en
 OnFailure = Literal["stop", "hold"]
 
 
-class Fleet:
+class BlockPool:
     """All blocks of a case, dealt out over the ranks. The root calls, the other ranks are in `serve`.
 
     Blocks are dealt round-robin in key order; answers are put back in key order before anything is summed, so a sum
@@ -67,7 +67,7 @@ class Fleet:
         self.may_be_cut = False  # on the root: blocks not yet solved are left out when a rank is asked to stop
         self.owned = dealt(layout.keys, ranks.size) if owned is None else owned
         self._shares = [Share(layout, own) for own in self.owned]
-        self._worker = Worker(ranks, layout, make, self._shares[ranks.rank])
+        self._worker = RankWorker(ranks, layout, make, self._shares[ranks.rank])
         self._spread: SpreadParts | None = None
         if coordinator is not None and ranks.size > 1 and (coordinator.shares_work or len(coordinator.parts()) > 1):
             self._spread = SpreadParts(
@@ -84,7 +84,7 @@ class Fleet:
         self._rounds = 0
         self._counted: tuple[Answers | None, int, float] = (None, 0, 0.0)
 
-    def __enter__(self) -> Fleet:
+    def __enter__(self) -> BlockPool:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -337,13 +337,13 @@ class Fleet:
             trouble = "; ".join(text for text, _ in found if text)
             states = sorted((state for _, each in found for state in each), key=lambda state: int(state[0]))
             if not trouble:
-                parts = [sealed([s for s in states if owner[s[0]] == rank]) for rank in range(ranks.size)]
+                parts = [encode([s for s in states if owner[s[0]] == rank]) for rank in range(ranks.size)]
                 lengths = np.array([len(part) for part in parts], np.int64)
         ranks.broadcast(lengths)
         if lengths[0]:
             self.owned = [np.flatnonzero(owner == rank) for rank in range(ranks.size)]
             self._shares = [Share(self.layout, own) for own in self.owned]
-            worker.take(opened(ranks.scatter(parts, int(lengths[ranks.rank]))), self._shares[ranks.rank])
+            worker.take(decode(ranks.scatter(parts, int(lengths[ranks.rank]))), self._shares[ranks.rank])
         return trouble
 
     def roam(self) -> None:

@@ -19,7 +19,7 @@ from decomp.layout import Layout
 from decomp.messages import BoolArray, FloatArray, IntArray, Request
 from decomp.parallel.ranks import Ranks
 from decomp.parallel.row_tasks import Found, Steps, Work, joined
-from decomp.parallel.serialization import opened, sealed
+from decomp.parallel.serialization import decode, encode
 
 NEW_REPORTS, MAY_BE_CUT = 1, 2  # flags of a question to the parts
 WHOLE = 4  # pieces of work for each rank from which on none is cut: whole ones are dealt out evenly enough
@@ -56,7 +56,7 @@ class SpreadParts(Parts):
 
     def _each(self, what: str, questions: list[tuple[Any, ...]], reports: Reports) -> list[Any]:
         owner = shared_out(self._needed, self.ranks.size)
-        message = sealed((what, owner, questions))
+        message = encode((what, owner, questions))
         new = self._learn(reports)
         self._call(NEW_REPORTS * new + MAY_BE_CUT * self.may_be_cut(), len(message))
         self.ranks.broadcast(message)
@@ -81,7 +81,7 @@ class SpreadParts(Parts):
             self._flat = np.empty(int(self.layout.report_start[-1]))
             self.ranks.broadcast(self._flat)
             self._reports = self._by_key(self._flat)
-        what, owner, questions = opened(message)
+        what, owner, questions = decode(message)
         asked = self.ranks.asked if flags & MAY_BE_CUT else lambda: False
         gathered(self.ranks, self._own(what, owner, questions, asked))
 
@@ -156,15 +156,15 @@ class SpreadParts(Parts):
 
 def shared(ranks: Ranks, value: Any) -> list[Any]:
     """Every rank's plain value, on all of them; without pickles."""
-    return [opened(message) for message in ranks.share(sealed(value))]
+    return [decode(message) for message in ranks.share(encode(value))]
 
 
 def gathered(ranks: Ranks, value: Any) -> list[Any] | None:
     """Every rank's plain value, on the root; without pickles."""
-    message = sealed(value)
+    message = encode(value)
     lengths = ranks.gather(np.array([float(len(message))]), [1] * ranks.size)
     messages = ranks.gather(message, [] if lengths is None else [int(n[0]) for n in lengths])
-    return None if messages is None else [opened(m) for m in messages]
+    return None if messages is None else [decode(m) for m in messages]
 
 
 def shared_out(needed: BoolArray, size: int) -> IntArray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from decomp.blocks.batches import ResponseRows
+from decomp.blocks.batches import ResponseBatch
 from decomp.integer_pattern import UNKNOWN
 from decomp.layout import Answers, Layout
 from decomp.messages import FloatArray, IntArray, Response, Status
@@ -65,7 +65,7 @@ class Parcel:
         if self.slopes is not None and response.sensitivity is not None:
             self.slopes[share.slope_start[i] : share.slope_start[i + 1]] = response.sensitivity.ravel()
 
-    def put_rows(self, first: int, answers: ResponseRows) -> None:
+    def put_rows(self, first: int, answers: ResponseBatch) -> None:
         """Answers of this rank's blocks from its `first` on."""
         share, last = self.share, first + len(answers)
         self.y[share.start[first] : share.start[last]] = answers.y.ravel()

@@ -13,7 +13,7 @@ from decomp.plain_value import flatten, unflatten
 WORD = 8  # bytes of a float: everything begins at a multiple
 
 
-def sealed(value: Any) -> FloatArray:
+def encode(value: Any) -> FloatArray:
     """The bytes of a plain value, as floats: length of the structure, structure, arrays end to end.
 
     An array keeps its order in memory, so that what is computed from it has the same bits on any rank.
@@ -29,8 +29,8 @@ def sealed(value: Any) -> FloatArray:
     return np.frombuffer(whole, np.float64).copy()
 
 
-def opened(message: FloatArray) -> Any:
-    """The value that `sealed` was given."""
+def decode(message: FloatArray) -> Any:
+    """The value that `encode` was given."""
     data = message.view(np.uint8)
     length = int(data[:WORD].view(np.int64)[0])
     structure, shapes = json.loads(data[WORD : WORD + length].tobytes())

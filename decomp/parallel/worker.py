@@ -1,4 +1,4 @@
-"""The blocks of one rank: built, asked, marked, saved; the root's `Fleet` says when.
+"""The blocks of one rank: built, asked, marked, saved; the root's `BlockPool` says when.
 
 An exception in a block becomes a status and a text and travels to the root like any answer.
 """
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from decomp.blocks.batches import ResponseRows, SignalRows
+from decomp.blocks.batches import ResponseBatch, SignalBatch
 from decomp.errors import TatonnementError
 from decomp.layout import Layout
 from decomp.messages import FloatArray, IntArray, Key, Response, Status
 from decomp.parallel.packing import Parcel, Share
 from decomp.parallel.ranks import Ranks
-from decomp.parallel.serialization import sealed
+from decomp.parallel.serialization import encode
 from decomp.storage.checkpoint import read_arrays, write_arrays
 from decomp.storage.warm_states import packed, unpacked
 from decomp.subproblem import Arrays, Subproblem
@@ -40,7 +40,7 @@ Kept = tuple[Sequence[Response], int]  # answers to several blocks, and which of
 Troubles = dict[str, str]  # why blocks gave no answer, by name
 
 
-class Worker:
+class RankWorker:
     """The blocks of this rank, their last kept answers, and the moment to go back to."""
 
     def __init__(self, ranks: Ranks, layout: Layout, make: Make, share: Share) -> None:
@@ -84,7 +84,7 @@ class Worker:
         blocks = [b for b in self._mine if owner[b] != self.ranks.rank]
         try:
             states = [(b, self._blocks[b].save(), self._kept(b)) for b in blocks]
-            sealed(states)  # what cannot be sent is found before anything has moved
+            encode(states)  # what cannot be sent is found before anything has moved
         except Exception as error:  # a run goes on with its blocks where they are, whatever one of the user's raises
             log.debug("blocks of rank %d", self.ranks.rank, exc_info=True)
             return f"rank {self.ranks.rank}: {error if str(error) else type(error).__name__}", []
@@ -139,12 +139,12 @@ class Worker:
         return parcel.flat
 
     def _together(self, first: int, columns: FloatArray, flags: int, number: int, parcel: Parcel) -> int:
-        """Ask the block at place `first` and those behind it that keep its company; their number, 0 = it has none."""
-        company, last = self._blocks[self._mine[first]].company, first + 1
-        if company is None:
+        """Ask the block at place `first` and those behind it with the same batch key; their number, 0 = it has none."""
+        batch_key, last = self._blocks[self._mine[first]].batch_key, first + 1
+        if batch_key is None:
             return 0
         most, size = min(first + self._most, len(self._mine)), self._sizes[self._mine[first]]
-        while last < most and self._blocks[self._mine[last]].company == company:
+        while last < most and self._blocks[self._mine[last]].batch_key == batch_key:
             if self._sizes[self._mine[last]] != size:
                 break
             last += 1
@@ -154,7 +154,7 @@ class Worker:
         try:
             asked = columns[:, at[first] : at[last]].reshape(len(columns), len(mine), size)
             found = type(blocks[0]).solve_together(blocks, self._signals(asked, flags, number))
-            if isinstance(found, ResponseRows):
+            if isinstance(found, ResponseBatch):
                 self._refuse(found, mine)
                 texts = [""] * len(mine)
             else:
@@ -166,7 +166,7 @@ class Worker:
             return 0
         each = (time.perf_counter() - began) / len(blocks)
         self._most = max(1, min(MOST_TOGETHER, int(TOGETHER_S / max(each, 1e-9))))
-        if isinstance(found, ResponseRows):
+        if isinstance(found, ResponseBatch):
             found = found.but(solve_time=each)
             parcel.put_rows(first, found)
         else:
@@ -181,11 +181,11 @@ class Worker:
                 block.reset(mark)
         if flags & KEEP:
             for i, b in enumerate(mine):
-                if isinstance(found, ResponseRows) or found[i].status.has_point:
+                if isinstance(found, ResponseBatch) or found[i].status.has_point:
                     self._last[b] = found, i
         return len(mine)
 
-    def _refuse(self, found: ResponseRows, mine: list[int]) -> None:
+    def _refuse(self, found: ResponseBatch, mine: list[int]) -> None:
         """Raises TatonnementError where answers are not of the size their couplings declare, or not finite."""
         sizes, reports = {self._sizes[b] for b in mine}, {self._reports[b] for b in mine}
         fit = len(found) == len(mine) and {found.y.shape[1]} == sizes and {found.report.shape[1]} == reports
@@ -272,11 +272,11 @@ class Worker:
         spent = time.perf_counter() - began
         return response if response.solve_time else _timed(response, spent)
 
-    def _signals(self, columns: FloatArray, flags: int, question: int) -> SignalRows:
+    def _signals(self, columns: FloatArray, flags: int, question: int) -> SignalBatch:
         """Signals from columns (c, b, n)."""
         target, penalty = (columns[1], columns[2]) if flags & PENALISED else (None, None)
         active = columns[-1] > 0 if flags & ACTIVE else None
-        return SignalRows(columns[0], target, penalty, active, bool(flags & EXACT), question)
+        return SignalBatch(columns[0], target, penalty, active, bool(flags & EXACT), question)
 
     def _trouble(self, b: int, response: Response) -> str:
         if not response.status.has_point:

@@ -22,7 +22,7 @@ from decomp.coordinator import Coordinator, Parts, Reports, Warm
 from decomp.errors import BoundError
 from decomp.layout import Answers, Layout, Signals
 from decomp.messages import Check, FloatArray, Query, Request
-from decomp.parallel.block_pool import Fleet
+from decomp.parallel.block_pool import BlockPool
 from decomp.rules.base import Candidate, State
 from decomp.rules.master import split_price
 from decomp.run.result import Round
@@ -124,8 +124,10 @@ Memory = tuple[tuple[bytes, Answers] | None, Sweep | None, Sweep | None, Chosen 
 class Certifier:
     """Proves what can be proven of a round. Remembers the sweep at the neutral price, which rounds have in common."""
 
-    def __init__(self, fleet: Fleet, coordinator: Coordinator, abilities: frozenset[str], bounds: bool) -> None:
-        self.fleet, self.coordinator = fleet, coordinator
+    def __init__(
+        self, block_pool: BlockPool, coordinator: Coordinator, abilities: frozenset[str], bounds: bool
+    ) -> None:
+        self.block_pool, self.coordinator = block_pool, coordinator
         self.evaluates, self.exact, self.bounds = "evaluate" in abilities, "bound" in abilities, bounds
         self._neutral: tuple[bytes, Answers] | None = None
         self._zero: Sweep | None = None
@@ -218,7 +220,7 @@ class Certifier:
             return said.answers
         price = signals.price if signals.target is None else state.block_price()
         exact = Signals(signals.layout, price, active=state.block_active(), exact=True, id=signals.id)
-        return self.fleet.solve(exact, keep=False)
+        return self.block_pool.solve(exact, keep=False)
 
     def _neutral_sweep(self, state: State) -> Answers:
         """Exact answers to the neutral price; asked anew only when the rows with a need have changed.
@@ -229,7 +231,7 @@ class Certifier:
         if self._neutral is None or self._neutral[0] != active.tobytes():
             price = layout.to_blocks(layout.to_units(state.setup.neutral))
             signals = Signals(layout, price, active=active, exact=True)
-            answers = self.fleet.solve(signals, keep=False, aside=True)
+            answers = self.block_pool.solve(signals, keep=False, aside=True)
             if answers.stale is not None:
                 return answers  # without a bound, and to be asked again
             self._neutral = (active.tobytes(), answers)
@@ -244,7 +246,7 @@ class Certifier:
         ybar = layout.mean(answers.y)
         agreed = layout.to_blocks(ybar)
         if not np.array_equal(agreed, answers.y) and self.evaluates:
-            answers = self.fleet.evaluate(agreed, keep=False)
+            answers = self.block_pool.evaluate(agreed, keep=False)
         offers = self._realise("offers", answers)
         if candidate is None:
             mismatch = np.where(said.request.active, said.request.Z - layout.totals(ybar), 0.0)
@@ -255,7 +257,7 @@ class Certifier:
             proposed.insert(0, nearest_answers(layout, said.answers.y))
         for asked in proposed:
             if not np.array_equal(asked, ybar):
-                realised = self.fleet.evaluate(layout.to_blocks(asked), keep=False)
+                realised = self.block_pool.evaluate(layout.to_blocks(asked), keep=False)
                 points.append(self._realise("request", realised))
         return min(points, key=lambda p: p.cost), points[-1]
 
@@ -283,7 +285,7 @@ class Certifier:
         return min(point, *points, key=lambda p: p.cost) if points else point
 
     def _chosen_point(self, ybar: FloatArray, like: Realised) -> Realised:
-        return self._realise("request", self.fleet.evaluate(like.answers.layout.to_blocks(ybar), keep=False))
+        return self._realise("request", self.block_pool.evaluate(like.answers.layout.to_blocks(ybar), keep=False))
 
     def _realise(self, name: str, answers: Answers) -> Realised:
         layout = answers.layout
@@ -297,7 +299,7 @@ class Certifier:
         return Realised(name, cost + request.cost, answers, request)
 
     def _parts(self) -> Parts:
-        return self.fleet.parts_of(self.coordinator)
+        return self.block_pool.parts_of(self.coordinator)
 
     def _bound(
         self, sweep: Sweep, center: FloatArray, reports: Reports, warm: tuple[Warm, ...]

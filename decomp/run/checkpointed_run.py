@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from decomp.coordinator import Warm
 from decomp.errors import CheckpointError, RefusedError
-from decomp.parallel.block_pool import Fleet
+from decomp.parallel.block_pool import BlockPool
 from decomp.plain_value import flatten
 from decomp.rules.base import State
 from decomp.run.certificate import Certifier
@@ -25,14 +25,14 @@ class Progress(NamedTuple):
     proofs: Any
 
 
-class Course:
+class RoundTransaction:
     """Knows the last complete round, goes back to it when the next one cannot be completed, and has it written down.
 
     Raises RefusedError when checkpoints are wanted and the state of the rule cannot be written.
     """
 
-    def __init__(self, progress: Progress, fleet: Fleet, recorder: Recorder, keeper: Keeper | None) -> None:
-        self.progress, self.fleet, self.recorder, self.keeper = progress, fleet, recorder, keeper
+    def __init__(self, progress: Progress, block_pool: BlockPool, recorder: Recorder, keeper: Keeper | None) -> None:
+        self.progress, self.block_pool, self.recorder, self.keeper = progress, block_pool, recorder, keeper
         setup = progress.state.setup
         self._shared = {"layout": setup.layout, "setup": setup}
         if keeper is not None:
@@ -40,13 +40,13 @@ class Course:
                 flatten(progress, self._shared)
             except CheckpointError as error:
                 raise RefusedError(f"no checkpoint could be written: {error}") from error
-        fleet.mark()
+        block_pool.mark()
 
     def complete(self, progress: Progress) -> None:
         """A round has been completed, and is in the recorder; the next begins with `progress`."""
         self.progress = progress
-        self.fleet.mark()
-        self.fleet.rebalance()
+        self.block_pool.mark()
+        self.block_pool.rebalance()
 
     def save_if_due(self) -> None:
         """Write a checkpoint of the last complete round if it is time for one."""
@@ -58,12 +58,12 @@ class Course:
         if self.keeper is None or not self.progress.k or self.keeper.newest == self.progress.k:
             return ""
         content = {"progress": self.progress, "recorder": self.recorder.memory()}
-        return self.keeper.save(self.progress.k, content, self._shared, self.fleet.save)
+        return self.keeper.save(self.progress.k, content, self._shared, self.block_pool.save)
 
     def cut_short(self, reason: str, status: RunStatus) -> None:
         """The run ends before the round it is in is complete: as if that round had not begun."""
-        self.fleet.may_be_cut = False
-        self.fleet.roll_back()
+        self.block_pool.may_be_cut = False
+        self.block_pool.roll_back()
         trouble = self.save()
         self.recorder.stop = Stop("; ".join(filter(None, (reason, trouble))), status)
 
@@ -73,7 +73,7 @@ class Course:
         progress: Progress = content["progress"]
         if progress.k >= max_rounds:
             raise RefusedError(f"{checkpoint.folder} has all of its {progress.k} rounds; raise run.max_rounds to go on")
-        self.fleet.load(checkpoint.folder, checkpoint.block_files, content["recorder"]["final"].answers)
+        self.block_pool.load(checkpoint.folder, checkpoint.block_files, content["recorder"]["final"].answers)
         certifier.take_up(progress.proofs)
         try:
             self.recorder.take_up(content["recorder"], checkpoint.folder.parents[1])

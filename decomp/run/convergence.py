@@ -20,7 +20,7 @@ MANY = 20_000  # entries from which on a point is told by its sketch
 PROVEN = (RunStatus.CERTIFIED, RunStatus.CERTIFIED_LINEARISED)
 
 
-class Step(NamedTuple):
+class RoundRecord(NamedTuple):
     """What one round leaves: the state for the next, and everything that was said."""
 
     state: State
@@ -89,7 +89,7 @@ def _circling(visited: Sequence[FloatArray]) -> Stop | None:
     return None
 
 
-def look(step: Step, certificate: Certificate | None, elapsed_s: float) -> Iterate:
+def look(step: RoundRecord, certificate: Certificate | None, elapsed_s: float) -> Iterate:
     """Residuals: R = Z - Y and ybar - y of the round; and how far the next price is from what the answers stand for.
 
     A penalised answer stands for the price lambda + rho (t - y), an unpenalised one for the price it saw.

@@ -13,20 +13,20 @@ from decomp.coordinators import Nobody
 from decomp.errors import AskedToStop, CheckpointError, RefusedError, TatonnementError
 from decomp.layout import Layout
 from decomp.messages import Coupling, FloatArray, Key
-from decomp.parallel.asynchronous import AsynchronousFleet, AsynchronousSettings
-from decomp.parallel.block_pool import Fleet, Make, OnFailure
+from decomp.parallel.asynchronous import AsynchronousBlockPool, AsynchronousSettings
+from decomp.parallel.block_pool import BlockPool, Make, OnFailure
 from decomp.parallel.ranks import Ranks, Serial
 from decomp.rules.base import Setup, State, UpdateRule
 from decomp.rules.wrappers import Damped
 from decomp.run.certificate import Certificate, CertificateSettings, Certifier
-from decomp.run.checkpointed_run import Course, Progress
-from decomp.run.convergence import Step, at_limit, certified, first, look, sketch
+from decomp.run.checkpointed_run import Progress, RoundTransaction
+from decomp.run.convergence import RoundRecord, at_limit, certified, first, look, sketch
 from decomp.run.recorder import Recorder
 from decomp.run.result import Result, Round, Row
 from decomp.run.result_files import GrowingFiles
 from decomp.run.stopping import Iterate, RunStatus, Stop, StoppingCriterion
 from decomp.storage.checkpoint import Checkpoint, Keeper
-from decomp.storage.stored_columns import Earlier
+from decomp.storage.stored_columns import StoredColumns
 from decomp.subproblem import Subproblem
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def run(
     keeper: Keeper | None = None,
     resume: Checkpoint | None = None,
     asynchronous: AsynchronousSettings | None = None,
-    earlier: Earlier | None = None,
+    earlier: StoredColumns | None = None,
     keep_columns: bool = False,
 ) -> Result | None:
     """Coordinate the blocks by prices until a criterion stops; the Result on the root, None on the other ranks.
@@ -107,18 +107,18 @@ def run(
     ranks = ranks or Serial()
     make: Make = subproblems.__getitem__ if isinstance(subproblems, Mapping) else subproblems
     layout = Layout.of(coupling, len(coordinator.nodes))
-    fleet = Fleet(ranks, layout, make, on_failure, coordinator=coordinator)
+    block_pool = BlockPool(ranks, layout, make, on_failure, coordinator=coordinator)
     if asynchronous is not None:
-        fleet = AsynchronousFleet(ranks, layout, make, on_failure, asynchronous)
+        block_pool = AsynchronousBlockPool(ranks, layout, make, on_failure, asynchronous)
         rule = rule if asynchronous.damping == 1 else Damped(rule, asynchronous.damping)
     if ranks.rank:
         ranks.watch(interrupted)
-        fleet.serve()
+        block_pool.serve()
         return None
-    with fleet:
-        recorder = Recorder(layout, coordinator, fleet, callbacks, files, schedules=limits.schedules)
+    with block_pool:
+        recorder = Recorder(layout, coordinator, block_pool, callbacks, files, schedules=limits.schedules)
         limit_s = limits.time_limit_s
-        course: Course | None = None
+        transaction: RoundTransaction | None = None
 
         def late() -> bool:
             return limit_s is not None and recorder.spent_s > limit_s
@@ -133,32 +133,32 @@ def run(
 
         ranks.watch(lambda: interrupted() or late())
         try:
-            abilities = _accept(rule, fleet.build(), coordinator)
-            fleet.refuse(rule)
-            fleet.rebalance_every = limits.rebalance_every
-            fleet.sensitivity = "sensitivity" in rule.uses & abilities
+            abilities = _accept(rule, block_pool.build(), coordinator)
+            block_pool.refuse(rule)
+            block_pool.rebalance_every = limits.rebalance_every
+            block_pool.sensitivity = "sensitivity" in rule.uses & abilities
             held = None
             if earlier is not None:
-                held, told = earlier.fitted(layout, fleet.fingerprints())
+                held, told = earlier.fitted(layout, block_pool.fingerprints())
                 log.info("begins with %s", told)
             state = _first_state(Setup.of(layout, coordinator, start_price, abilities, held), rule)
             if state.held() is None and (earlier is not None or keep_columns):
                 raise RefusedError(_NO_COLUMNS.format(type(rule).__name__))
             settings = certificate or CertificateSettings()
-            certifier = Certifier(fleet, coordinator, abilities, settings.bounds)
+            certifier = Certifier(block_pool, coordinator, abilities, settings.bounds)
             begin = Progress(0, state, (None,) * len(coordinator.parts()), certifier.memory)
-            course = Course(begin, fleet, recorder, keeper)
+            transaction = RoundTransaction(begin, block_pool, recorder, keeper)
             if resume is not None:
-                course.take_up(resume, certifier, limits.max_rounds)
-            fleet.may_be_cut = True
+                transaction.take_up(resume, certifier, limits.max_rounds)
+            block_pool.may_be_cut = True
             try:
-                _loop(coordinator, rule, course, stop, limits.max_rounds, settings, certifier, asked_to_stop)
+                _loop(coordinator, rule, transaction, stop, limits.max_rounds, settings, certifier, asked_to_stop)
             except AskedToStop:
                 ended = cut()
-                course.cut_short(ended.reason, ended.status)
+                transaction.cut_short(ended.reason, ended.status)
             except TatonnementError as error:
-                course.cut_short(str(error), RunStatus.FAILED)
-            fleet.may_be_cut = False
+                transaction.cut_short(str(error), RunStatus.FAILED)
+            block_pool.may_be_cut = False
         except (RefusedError, CheckpointError):
             raise
         except AskedToStop:  # before all blocks were built
@@ -169,41 +169,41 @@ def run(
             still = f"the run has not been taken up, and is as it was after round {resume.rounds - 1}"
             recorder.stop = replace(recorder.stop, reason=f"{recorder.stop.reason}; {still}")
         result = recorder.result(ranks.size)
-        return replace(result, earlier=_left(course, coordinator)) if keep_columns and course else result
+        return replace(result, earlier=_left(transaction, coordinator)) if keep_columns and transaction else result
 
 
 def iterate(
-    k: int, fleet: Fleet, coordinator: Coordinator, rule: UpdateRule, state: State, warm: tuple[Warm, ...]
-) -> Step:
+    k: int, block_pool: BlockPool, coordinator: Coordinator, rule: UpdateRule, state: State, warm: tuple[Warm, ...]
+) -> RoundRecord:
     """One round: ask the blocks, check the limits at their offers, ask the coordinator, move the prices."""
     signals = rule.ask(k, state)
-    answers = tuple(fleet.solve(s, keep=not i) for i, s in enumerate(signals))
+    answers = tuple(block_pool.solve(s, keep=not i) for i, s in enumerate(signals))
     query = rule.query(k, state, answers)
     reports = answers[0].reports()
     offers = state.setup.layout.totals(state.setup.layout.mean(answers[0].y))
-    parts = fleet.parts_of(coordinator)
+    parts = block_pool.parts_of(coordinator)
     check = parts.check(offers, reports)
     request, warm = parts.answer(query, reports, warm)
     after, candidate = rule.update(k, state, answers, request)
     said = Round(k, state.price, signals[0].price, answers[0], request, check)
-    return Step(after, warm, said, signals, answers, candidate)
+    return RoundRecord(after, warm, said, signals, answers, candidate)
 
 
 def _loop(
     coordinator: Coordinator,
     rule: UpdateRule,
-    course: Course,
+    transaction: RoundTransaction,
     criteria: Sequence[StoppingCriterion],
     max_rounds: int,
     settings: CertificateSettings,
     certifier: Certifier,
     asked_to_stop: Callable[[], Stop | None],
 ) -> None:
-    fleet, recorder = course.fleet, course.recorder
-    for k in range(course.progress.k, max_rounds):
-        step = iterate(k, fleet, coordinator, rule, course.progress.state, course.progress.warm)
+    block_pool, recorder = transaction.block_pool, transaction.recorder
+    for k in range(transaction.progress.k, max_rounds):
+        step = iterate(k, block_pool, coordinator, rule, transaction.progress.state, transaction.progress.warm)
 
-        def proof(step: Step = step) -> Certificate:
+        def proof(step: RoundRecord = step) -> Certificate:
             return certifier.certify(step.state, step.signals, step.answers, step.round, step.candidate, step.warm)
 
         stale = step.stale  # while an answer is, nothing is proven and nothing has succeeded
@@ -213,7 +213,7 @@ def _loop(
         met = None if stale else first(criteria, seen)
         if met and step.late:
             met = None  # said of answers to several prices; the next round tells
-            fleet.wait_for_all()
+            block_pool.wait_for_all()
         limit = at_limit(k, max_rounds, seen, () if stale or step.late else [*recorder.visited, point])
         if met and certificate is None:
             certificate = proof()
@@ -224,11 +224,11 @@ def _loop(
         stop = met or limit or asked_to_stop()
         recorder.visited.append(point)
         recorder.add(step.round, step.state.w, step.candidate, seen, certificate, stale)
-        course.complete(Progress(k + 1, step.state, step.warm, certifier.memory))
+        transaction.complete(Progress(k + 1, step.state, step.warm, certifier.memory))
         if stop is None:
-            course.save_if_due()
+            transaction.save_if_due()
         elif stop is not met:
-            stop = _without_success(stop, course, proof, criteria, seen, stale)
+            stop = _without_success(stop, transaction, proof, criteria, seen, stale)
         recorder.publish()
         if stop:
             recorder.stop = stop
@@ -237,18 +237,18 @@ def _loop(
 
 def _without_success(
     stop: Stop,
-    course: Course,
+    transaction: RoundTransaction,
     proof: Callable[[], Certificate],
     criteria: Sequence[StoppingCriterion],
     seen: Iterate,
     stale: Sequence[Key],
 ) -> Stop:
     """The end at a limit: saved before anything is proven, so that the run can go on as if it had not ended here."""
-    trouble = course.save() if stop.status != RunStatus.DIVERGED else ""
+    trouble = transaction.save() if stop.status != RunStatus.DIVERGED else ""
     if stale and stop.status in LIMITS:
         told = "; ".join(
-            f"block {name} has not answered since round {course.recorder.stale_since[name]}: {why}"
-            for name, why in course.fleet.failures.items()
+            f"block {name} has not answered since round {transaction.recorder.stale_since[name]}: {why}"
+            for name, why in transaction.block_pool.failures.items()
         )
         return Stop(f"{stop.reason}, and {told}", RunStatus.FAILED)
     if stop.status in LIMITS and seen.certificate is None and not stale:
@@ -256,17 +256,19 @@ def _without_success(
             certificate = proof()
         except AskedToStop:
             return replace(stop, reason=f"{stop.reason}; asked to stop before anything was proven")
-        course.recorder.prove(certificate)
+        transaction.recorder.prove(certificate)
         stop = first(criteria, replace(seen, certificate=certificate)) or stop
     return replace(stop, reason="; ".join(filter(None, (stop.reason, trouble))))
 
 
-def _left(course: Course, coordinator: Coordinator) -> Earlier | None:
+def _left(transaction: RoundTransaction, coordinator: Coordinator) -> StoredColumns | None:
     """What another run may begin with; None where no round was complete."""
-    held = course.progress.state.held()
-    if held is None or not course.progress.k:
+    held = transaction.progress.state.held()
+    if held is None or not transaction.progress.k:
         return None
-    return Earlier.of(course.fleet.layout, coordinator.nodes, course.fleet.fingerprints(), held)
+    return StoredColumns.of(
+        transaction.block_pool.layout, coordinator.nodes, transaction.block_pool.fingerprints(), held
+    )
 
 
 def _first_state(setup: Setup, rule: UpdateRule) -> State:

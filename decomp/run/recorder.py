@@ -16,7 +16,7 @@ from decomp.coordinator import Coordinator
 from decomp.errors import TatonnementError
 from decomp.layout import Answers, Layout
 from decomp.messages import FloatArray, Key, Request
-from decomp.parallel.block_pool import Fleet
+from decomp.parallel.block_pool import BlockPool
 from decomp.rules.base import Candidate
 from decomp.run.certificate import Certificate
 from decomp.run.result import Result, Round, Row, UnitPrice
@@ -49,13 +49,13 @@ class Recorder:
         self,
         layout: Layout,
         coordinator: Coordinator,
-        fleet: Fleet,
+        block_pool: BlockPool,
         callbacks: Sequence[Callable[[Row], None]],
         files: GrowingFiles | None = None,
         *,
         schedules: bool = True,
     ) -> None:
-        self.layout, self.coordinator, self.fleet, self.callbacks = layout, coordinator, fleet, callbacks
+        self.layout, self.coordinator, self.block_pool, self.callbacks = layout, coordinator, block_pool, callbacks
         self.files, self.schedules = files, schedules
         self.rows: list[Row] = []
         self.prices: list[FloatArray] = []
@@ -111,10 +111,10 @@ class Recorder:
             price_residual=seen.price_residual,
             cost=said.answers.expected_cost(),
             **_proven(certificate),
-            block_solves=self.fleet.block_solves,
+            block_solves=self.block_pool.block_solves,
             unit_prices=tuple(self._unit_prices(said.node_price)),
             wall_time_s=self.elapsed_s,
-            solver_time_s=self.fleet.solver_time_s,
+            solver_time_s=self.block_pool.solver_time_s,
             stale_blocks="; ".join(self.stale_since),
             late_blocks=0 if said.answers.late is None else int(np.sum(said.answers.late)),
         )
@@ -127,9 +127,9 @@ class Recorder:
         self.rows[-1] = replace(
             self.rows[-1],
             **_proven(certificate),
-            block_solves=self.fleet.block_solves,
+            block_solves=self.block_pool.block_solves,
             wall_time_s=self.elapsed_s,
-            solver_time_s=self.fleet.solver_time_s,
+            solver_time_s=self.block_pool.solver_time_s,
         )
 
     def publish(self) -> None:
@@ -163,8 +163,8 @@ class Recorder:
             "certificate": self.certificate,
             "stale_since": self.stale_since,
             "elapsed_s": self.elapsed_s,
-            "block_solves": self.fleet.block_solves,
-            "solver_time_s": self.fleet.solver_time_s,
+            "block_solves": self.block_pool.block_solves,
+            "solver_time_s": self.block_pool.solver_time_s,
             "offers": self.files.offers_so_far() if self.files is not None else 0,
         }
 
@@ -179,7 +179,7 @@ class Recorder:
         self.visited.extend(memory["visited"])
         self.initial, self.final, self.certificate = memory["initial"], memory["final"], memory["certificate"]
         self.stale_since, self._earlier_s = memory["stale_since"], memory["elapsed_s"]
-        self.fleet.block_solves, self.fleet.solver_time_s = memory["block_solves"], memory["solver_time_s"]
+        self.block_pool.block_solves, self.block_pool.solver_time_s = memory["block_solves"], memory["solver_time_s"]
         if self.files is not None:
             self.files.take_up(self.rows, self.prices, self.coordinator.nodes, source, memory["offers"])
 
@@ -213,11 +213,11 @@ class Recorder:
                 # scenarios that agree stand at their mean, which is not what the round's answers were
                 moved = certificate.recovered == "request" or not np.array_equal(answers.y, final.answers.y)
                 if certified and moved:
-                    self.fleet.evaluate(answers.y, keep=True)
+                    self.block_pool.evaluate(answers.y, keep=True)
             elif stop.status != RunStatus.FAILED:
                 offers = self.layout.totals(self.layout.mean(answers.y))
                 try:
-                    request = self.fleet.parts_of(self.coordinator).evaluate(offers, answers.reports())
+                    request = self.block_pool.parts_of(self.coordinator).evaluate(offers, answers.reports())
                 except TatonnementError as error:  # what was computed is not lost for the price of its last point
                     log.warning("the offers of the last round have no objective: %s", error)
         return Result(
@@ -234,10 +234,10 @@ class Recorder:
             check=check,
             price=price,
             certificate=certificate,
-            details=self.fleet.detail() if self.schedules and final and stop.status != RunStatus.FAILED else {},
-            block_solves=self.fleet.block_solves,
+            details=self.block_pool.detail() if self.schedules and final and stop.status != RunStatus.FAILED else {},
+            block_solves=self.block_pool.block_solves,
             wall_time_s=self.elapsed_s,
-            solver_time_s=self.fleet.solver_time_s,
+            solver_time_s=self.block_pool.solver_time_s,
             ranks=size,
         )
 

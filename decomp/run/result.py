@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from decomp.coordinator import Coordinator
 from decomp.layout import Answers, Layout
 from decomp.messages import Check, FloatArray, Key, Request
-from decomp.storage.stored_columns import Earlier
+from decomp.storage.stored_columns import StoredColumns
 
 if TYPE_CHECKING:
     from decomp.run.certificate import Certificate
@@ -106,7 +106,7 @@ class Result:
     wall_time_s: float = 0.0
     solver_time_s: float = 0.0
     ranks: int = 1
-    earlier: Earlier | None = None
+    earlier: StoredColumns | None = None
 
     @property
     def point(self) -> str:

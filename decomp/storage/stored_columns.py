@@ -25,7 +25,7 @@ UNKNOWN = ""  # in place of the fingerprint of a block that cannot tell which da
 
 
 @dataclass(frozen=True, eq=False)
-class Earlier:
+class StoredColumns:
     """What a run has held at its end.
 
     nodes     (n,) names of the node rows, for the prices
@@ -42,7 +42,7 @@ class Earlier:
     held: Held
 
     @classmethod
-    def of(cls, layout: Layout, nodes: Sequence[str], prints: Sequence[str], held: Held) -> Earlier:
+    def of(cls, layout: Layout, nodes: Sequence[str], prints: Sequence[str], held: Held) -> StoredColumns:
         """Of a run with this layout, at its end."""
         entries = {c.unit: c.entries for c in layout.couplings}
         weight = layout.to_blocks(layout.weight)
@@ -134,7 +134,7 @@ class Earlier:
         return beside.replace(folder / FILE)
 
 
-def read_earlier(folder: Path) -> Earlier:
+def read_earlier(folder: Path) -> StoredColumns:
     """What a run has left in its result folder. Raises InputError."""
     file = folder / FILE
 
@@ -157,12 +157,12 @@ def read_earlier(folder: Path) -> Earlier:
     return earlier
 
 
-def _from_arrays(a: Mapping[str, np.ndarray]) -> Earlier:
+def _from_arrays(a: Mapping[str, np.ndarray]) -> StoredColumns:
     ends = np.cumsum(a["sizes"])[:-1]
     entries = zip(a["units"].tolist(), np.split(a["entries"], ends), strict=True)
     keys = zip(a["key_units"].tolist(), a["key_scenarios"].tolist(), strict=True)
     columns = Columns(a["block"], a["start"], a["y"], a["cost"], np.zeros(len(a["block"]), np.int64), a["pattern"])
-    return Earlier(
+    return StoredColumns(
         nodes=tuple(a["nodes"].tolist()),
         keys=tuple(Key(unit, scenario) for unit, scenario in keys),
         entries={unit: tuple(names.tolist()) for unit, names in entries},
@@ -172,7 +172,7 @@ def _from_arrays(a: Mapping[str, np.ndarray]) -> Earlier:
     )
 
 
-def _inconsistent(earlier: Earlier) -> str:
+def _inconsistent(earlier: StoredColumns) -> str:
     """What does not fit together; "" where all does."""
     held, columns, start = earlier.held, earlier.held.columns, earlier.start
     K, B, N = len(columns.block), len(earlier.keys), int(start[-1])

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pyomo.environ as pyo
 
-from decomp.blocks.batches import ResponseRows
+from decomp.blocks.batches import ResponseBatch
 from decomp.blocks.compile.outer_approximation import ConvexTerm
 from decomp.blocks.pyomo_block import Initial, PyomoSubproblem
 from decomp.errors import InputError, Mistake
@@ -201,7 +201,7 @@ class LocalEnergyCommunity(PyomoSubproblem):
         return response.but(message=message, report=np.concatenate(told))
 
     @classmethod
-    def finished_together(cls, blocks: Sequence[LocalEnergyCommunity], answers: ResponseRows) -> Sequence[Response]:
+    def finished_together(cls, blocks: Sequence[LocalEnergyCommunity], answers: ResponseBatch) -> Sequence[Response]:
         if cls.finished is not LocalEnergyCommunity.finished or any(b.trades_p or b.tells_first_import for b in blocks):
             return super().finished_together(blocks, answers)
         first = np.array([block.initial.offer[: block.data.n] for block in blocks])

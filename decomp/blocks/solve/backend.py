@@ -11,12 +11,12 @@ from weakref import WeakValueDictionary
 import numpy as np
 import pyomo.environ as pyo
 
-from decomp.blocks.batches import SignalRows
+from decomp.blocks.batches import SignalBatch
 from decomp.blocks.compile.compiler import columns, compile_model
 from decomp.blocks.compile.template import Template, compile_template
 from decomp.blocks.solve.any_pyomo_solver import SolverBlock
 from decomp.blocks.solve.batched_lp import Asked, Together
-from decomp.blocks.solve.batched_qp import may_be_pulled
+from decomp.blocks.solve.batched_qp import may_be_batched
 from decomp.blocks.solve.compiled_block import CompiledBlock
 from decomp.blocks.solve.program_solver import ProgramSolver
 from decomp.blocks.solve.solver_state import Initial
@@ -66,7 +66,7 @@ class Shared:
     together: Together | None
     pulled: bool
 
-    def question(self, built: Sequence[Built], states: Sequence[Any], rows: SignalRows) -> Asked | None:
+    def question(self, built: Sequence[Built], states: Sequence[Any], rows: SignalBatch) -> Asked | None:
         """Its blocks at these prices, as one question; None where one of them must be asked alone."""
         backends = [one.backend for one in built if isinstance(one.backend, CompiledBlock)]
         weight = np.array([backend.weight for backend in backends])
@@ -131,7 +131,7 @@ def _from_template(block: PyomoSubproblem) -> Built:
             _frozen(block, model, order),
             solver,
             Together.of(template, solver),
-            may_be_pulled(template, solver),
+            may_be_batched(template, solver),
         )
     template, theta = shared.template, shared.template.theta(block.parameters(shared.model), name)
     backend = CompiledBlock(

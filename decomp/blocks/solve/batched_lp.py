@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from decomp.blocks.batches import ResponseRows
+from decomp.blocks.batches import ResponseBatch
 from decomp.blocks.compile.template import Template
 from decomp.blocks.solve.batch_data import product
 from decomp.blocks.solve.bounds import of_columns, of_rows
@@ -71,7 +71,7 @@ class Together:
         one = all(v.part != "A" for v in template.varying)
         return cls(template, solver) if plain and one and s.time_limit_s is None and s.fresh_every == 0 else None
 
-    def solve(self, asked: Asked) -> tuple[ResponseRows, list[Basis | None]]:
+    def solve(self, asked: Asked) -> tuple[ResponseBatch, list[Basis | None]]:
         """Answers and bases of all blocks; no basis for a block that must be asked alone (no optimum was found)."""
         begin, program, warm = time.perf_counter(), self.template.program, self.solver.warm
         n = self._numbers(asked)
@@ -89,7 +89,7 @@ class Together:
         offer = told[:, :width] + n["coupling_0"] - asked.origin
         report = told[:, width:] + n["report_0"]
         each = (time.perf_counter() - begin) / len(after)
-        return ResponseRows(offer, value, bound, report, true, asked.signal_id, each), after
+        return ResponseBatch(offer, value, bound, report, true, asked.signal_id, each), after
 
     def _numbers(self, asked: Asked) -> dict[str, FloatArray]:
         """Each part of the programs (b, ..), one row where it is the same in all."""

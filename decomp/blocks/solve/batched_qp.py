@@ -22,7 +22,7 @@ from decomp.messages import FloatArray, IntArray, Response, Status
 MOST_FORMS = 16  # blocks whose equations or held columns differ have matrices of another form
 
 
-def may_be_pulled(template: Template, solver: ProgramSolver) -> bool:
+def may_be_batched(template: Template, solver: ProgramSolver) -> bool:
     """Can blocks of this template be pulled together? No integers, settled tangents."""
     program = template.program
     continuous = not len(solver.integer) and not len(program.curve)

@@ -150,7 +150,7 @@ class CompiledBlock:
         fit = fit and all(bool(np.isfinite(v).all()) for v in given)
         return fit and (signal.penalty is None or bool((signal.penalty >= 0).all()))
 
-    def may_be_pulled(self, signal: Signal, state: WarmState) -> bool:
+    def may_be_batched(self, signal: Signal, state: WarmState) -> bool:
         """A pull that can be answered with others: nothing of the state is missing, and no tangents are in it."""
         if signal.target is None or signal.penalty is None or not self.fits(signal) or len(state.pool):
             return False
