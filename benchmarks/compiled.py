@@ -6,14 +6,14 @@ from decomp.blocks.compile.program import Program
 from decomp.blocks.fingerprint import fingerprint
 from decomp.blocks.solve.compiled_block import CompiledBlock
 from decomp.blocks.solve.solver_state import BlockSettings, WarmState
-from decomp.messages import FloatArray, Response, Signal
+from decomp.messages import BoolArray, FloatArray, Response, Signal
 from decomp.subproblem import Arrays, Subproblem
 
 
 class Compiled(Subproblem):
     """Any Program as a block; integers are decided in every solve."""
 
-    abilities = frozenset({"penalty", "bound", "evaluate"})
+    abilities = frozenset({"penalty", "bound", "evaluate", "kkt"})
 
     def __init__(self, program: Program, weight: FloatArray) -> None:
         self._block = CompiledBlock(program, weight, BlockSettings(milp="each_round"))
@@ -25,6 +25,9 @@ class Compiled(Subproblem):
 
     def evaluate(self, y: FloatArray) -> Response:
         return self._block.evaluate(y, self._state)
+
+    def convex_program(self, active: BoolArray | None) -> Program:
+        return self._block.convex_program(self._state, active)
 
     def fingerprint(self) -> bytes | None:
         return fingerprint(self._block.program.data(), self._block.weight)

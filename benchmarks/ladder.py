@@ -17,7 +17,7 @@ from decomp.blocks.compile.outer_approximation import Terms
 from decomp.blocks.compile.program import Program
 from decomp.blocks.fingerprint import fingerprint
 from decomp.integer_pattern import CONVEX
-from decomp.messages import FloatArray, IntArray, Response, Signal, Status
+from decomp.messages import BoolArray, FloatArray, IntArray, Response, Signal, Status
 from decomp.subproblem import Subproblem
 
 ROUNDING = 1e-9  # relative: what a sum may miss a limit by and still be called equal to it
@@ -117,7 +117,9 @@ class Ladder(Subproblem):
 
     def __init__(self, rungs: Rungs) -> None:
         self.rungs = rungs
-        abilities = {"penalty", "bound", "evaluate"} | ({"sensitivity"} if np.all(rungs.curvature > 0) else set())
+        abilities = {"penalty", "bound", "evaluate", "kkt"} | (
+            {"sensitivity"} if np.all(rungs.curvature > 0) else set()
+        )
         self.abilities = frozenset(abilities)  # type: ignore[misc]
 
     def solve(self, signal: Signal) -> Response:
@@ -166,6 +168,9 @@ class Ladder(Subproblem):
         if mu > 0 and d.any():
             slope -= np.outer(d * side, g.weight * d * side) / (g.weight @ d)
         return slope
+
+    def convex_program(self, active: BoolArray | None) -> Program:
+        return self.program()
 
     def program(self) -> Program:
         """The same unit as arrays for a solver: columns are the rungs."""

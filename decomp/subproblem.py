@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from decomp.errors import TatonnementError
-from decomp.messages import FloatArray, Response, Signal
+from decomp.messages import BoolArray, FloatArray, Response, Signal
+
+if TYPE_CHECKING:
+    from decomp.blocks.compile.program import Program
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -19,7 +22,7 @@ class Subproblem(ABC):
 
     abilities  what the block can do beyond answering a price:
                "penalty" (target and penalty terms), "bound" (proven bound when signal.exact), "evaluate",
-               "sensitivity" (dy/dprice). A rule that needs more is refused before round 0.
+               "sensitivity" (dy/dprice), "kkt" (a convex program). A rule that needs more is refused before round 0.
     """
 
     abilities: ClassVar[frozenset[str]] = frozenset()
@@ -44,6 +47,13 @@ class Subproblem(ABC):
         """Take up a warm state written by `save`; a block without memory has nothing to take up."""
         if arrays:
             raise TatonnementError(f"{type(self).__name__} has no warm state to load")
+
+    def convex_program(self, active: BoolArray | None) -> Program:
+        """The block as a convex program without convex terms, for methods over all blocks' own linear systems ("kkt").
+
+        active (n_u,) entries with a need, None = none is known. Raises ValueError that says why there is none.
+        """
+        raise ValueError(f"{type(self).__name__} does not declare the ability 'kkt'")
 
     def fingerprint(self) -> bytes | None:
         """Which data the block has: the same bytes, the same points at the same cost. None = it cannot tell.

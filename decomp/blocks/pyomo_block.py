@@ -11,6 +11,7 @@ import pyomo.environ as pyo
 
 from decomp.blocks.batches import ResponseBatch, SignalBatch
 from decomp.blocks.compile.outer_approximation import ConvexTerm
+from decomp.blocks.compile.program import Program
 from decomp.blocks.fingerprint import fingerprint
 from decomp.blocks.solve.backend import Built, build
 from decomp.blocks.solve.batch_data import Asked
@@ -20,7 +21,7 @@ from decomp.blocks.solve.highs_lp import Options, refused_options
 from decomp.blocks.solve.highs_simplex import Basis
 from decomp.blocks.solve.solver_state import BlockSettings, Initial
 from decomp.errors import InputError, Mistake
-from decomp.messages import FloatArray, Response, Signal, Status
+from decomp.messages import BoolArray, FloatArray, Response, Signal, Status
 from decomp.subproblem import Arrays, Subproblem
 
 __all__ = ["BlockSettings", "ConvexTerm", "Initial", "PyomoSubproblem"]
@@ -50,7 +51,7 @@ class PyomoSubproblem(Subproblem):
                     counts from 0 all the same (a value-at-risk). None = offers are what `coupling` says
     """
 
-    abilities = frozenset({"penalty", "bound", "evaluate"})
+    abilities = frozenset({"penalty", "bound", "evaluate", "kkt"})
     initial_price: FloatArray | None = None
     template: Hashable | None = None
 
@@ -182,6 +183,12 @@ class PyomoSubproblem(Subproblem):
         if isinstance(built, Response):
             return self.finished(built)
         return self.finished(built.backend.evaluate(np.asarray(y, float), self._warm(built)))
+
+    def convex_program(self, active: BoolArray | None) -> Program:
+        backend = self._built.backend
+        if not isinstance(backend, CompiledBlock):
+            raise ValueError(f"its model is not compiled (solver = {self.solver!r})")
+        return backend.convex_program(self._warm(self._built), active)
 
     def fingerprint(self) -> bytes | None:
         """Of the compiled arrays and the schedule offers count from. None where a solver other than HiGHS answers, and

@@ -13,12 +13,14 @@ from typing import Literal
 
 import numpy as np
 
+from decomp.blocks.interior.conversation import NAMES
 from decomp.coordinator import Coordinator, Parts
 from decomp.errors import AskedToStop, BlockError, CheckpointError
 from decomp.layout import Answers, Layout, Signals
 from decomp.messages import FloatArray, IntArray, Key, Status
 from decomp.parallel.distributed_coordinator import SpreadParts, gathered
 from decomp.parallel.packing import Parcel, Share, unpack
+from decomp.parallel.participation import RankParticipants, serve
 from decomp.parallel.ranks import Ranks
 from decomp.parallel.rebalancing import rebalanced
 from decomp.parallel.serialization import decode, encode
@@ -41,7 +43,7 @@ from decomp.rules.base import UpdateRule
 log = logging.getLogger(__name__)
 
 # what comes after SOLVE and EVALUATE
-STOP, BUILD, EXPLAIN, DETAIL, MARK, ROLL_BACK, SAVE, LOAD, ROAM, PARTS, MOVE, FINGERPRINT = range(2, 14)
+STOP, BUILD, EXPLAIN, DETAIL, MARK, ROLL_BACK, SAVE, LOAD, ROAM, PARTS, MOVE, FINGERPRINT, PARTICIPATE = range(2, 15)
 UNITS_A_RANK = 8  # from so many units a rank on, dealing whole units is even enough
 OnFailure = Literal["stop", "hold"]
 
@@ -161,6 +163,18 @@ class BlockPool:
         if self._spread is not None and self._spread.coordinator is coordinator:
             return self._spread
         return Parts(coordinator, lambda: self.may_be_cut and self.ranks.asked())
+
+    def participants(self) -> RankParticipants:
+        """The way to the blocks' own linear systems."""
+        return RankParticipants(
+            self.ranks, self.layout, self._worker.conversations, lambda: self._shares,
+            lambda operation, numbers: self._header(PARTICIPATE, operation, numbers), self._systems_failed,
+        )  # fmt: skip
+
+    def _systems_failed(self) -> dict[str, str]:
+        keys = self.layout.keys
+        self._worker.texts = {str(keys[b]): why for b, why in self._worker.conversations.texts.items()}
+        return self._explained()
 
     def _held(self, answers: Answers, explained: Callable[[], dict[str, str]]) -> Answers:
         """The answers with each failed block's last good one in its place, marked stale and without a bound.
@@ -318,6 +332,11 @@ class BlockPool:
                 self.roam()
             elif op == MOVE:
                 self._move(np.empty(len(self.layout.keys), np.int64))
+            elif op == PARTICIPATE:
+                numbers, name = np.zeros(question // 2), NAMES[flags]
+                serve(self.ranks, worker.conversations, self._shares, name, numbers, None, bool(question % 2))
+                keys = self.layout.keys
+                worker.texts = {str(keys[b]): why for b, why in worker.conversations.texts.items()}
             elif op == PARTS:
                 assert self._spread is not None
                 self._spread.serve(flags, question)

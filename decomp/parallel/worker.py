@@ -20,6 +20,7 @@ from decomp.errors import TatonnementError
 from decomp.layout import Layout
 from decomp.messages import FloatArray, IntArray, Key, Response, Status
 from decomp.parallel.packing import Parcel, Share
+from decomp.parallel.participation import Conversations
 from decomp.parallel.ranks import Ranks
 from decomp.parallel.serialization import encode
 from decomp.storage.checkpoint import read_arrays, write_arrays
@@ -48,8 +49,9 @@ class RankWorker:
         self.texts: Troubles = {}
         self._mine: list[int] = share.blocks.tolist()
         self._blocks: dict[int, Subproblem] = {}
+        self.conversations = Conversations(self._blocks)
         self._last: dict[int, Kept] = {}
-        self._marked: tuple[dict[int, Any], dict[int, Kept]] = ({}, {})
+        self._marked: tuple[dict[int, Any], dict[int, Kept], dict[int, Any]] = ({}, {}, {})
         self._sizes, self._reports = np.diff(layout.start).tolist(), np.diff(layout.report_start).tolist()
         self._limits = threadpool_limits(1)
         self._most = 1  # blocks that are asked together
@@ -83,12 +85,17 @@ class RankWorker:
         """Number, warm state and last kept answer of the blocks that go to another rank, or why there is none."""
         blocks = [b for b in self._mine if owner[b] != self.ranks.rank]
         try:
-            states = [(b, self._blocks[b].save(), self._kept(b)) for b in blocks]
+            states = [(b, self._saved(b), self._kept(b)) for b in blocks]
             encode(states)  # what cannot be sent is found before anything has moved
         except Exception as error:  # a run goes on with its blocks where they are, whatever one of the user's raises
             log.debug("blocks of rank %d", self.ranks.rank, exc_info=True)
             return f"rank {self.ranks.rank}: {error if str(error) else type(error).__name__}", []
         return "", states
+
+    def _saved(self, b: int) -> Arrays | None:
+        """A block's warm state, with that of its part in a method over all blocks."""
+        own, more = self._blocks[b].save(), self.conversations.arrays(b)
+        return own if not more else {**(own or {}), **more}
 
     def _kept(self, b: int) -> Response | None:
         some, i = self._last.get(b, ([], 0))
@@ -100,13 +107,14 @@ class RankWorker:
         here = set(self._mine)
         for b in [b for b in self._blocks if b not in here]:
             del self._blocks[b]
+            self.conversations.forget(b)
             self._last.pop(b, None)
         for b, state, last in arriving:
             block = self._built(b)
             if block is None:
                 continue
             try:
-                block.load({} if state is None else state)
+                block.load(self.conversations.load(b, {} if state is None else state))
             except Exception as error:
                 log.debug("block %s", self.layout.keys[b], exc_info=True)
                 self.texts[str(self.layout.keys[b])] = f"{type(error).__name__}: {error}"
@@ -223,11 +231,13 @@ class RankWorker:
 
     def mark(self) -> None:
         """This is the moment to come back to."""
-        self._marked = ({b: block.mark() for b, block in self._blocks.items()}, dict(self._last))
+        marks = {b: block.mark() for b, block in self._blocks.items()}
+        self._marked = (marks, dict(self._last), self.conversations.mark())
 
     def roll_back(self) -> None:
         """Back to the last mark, as if nothing had been asked since."""
-        marks, last = self._marked
+        marks, last, conversations = self._marked
+        self.conversations.reset(conversations)
         for b, mark in marks.items():
             self._blocks[b].reset(mark)
         self._last = dict(last)
@@ -236,7 +246,7 @@ class RankWorker:
         """Write the blocks' warm states: file name, SHA-256, and what went wrong."""
         name, digest, trouble = f"blocks-{self.ranks.rank:04d}.npz", "", ""
         try:
-            digest = write_arrays(folder / name, packed(self._mine, [self._blocks[b].save() for b in self._mine]))
+            digest = write_arrays(folder / name, packed(self._mine, [self._saved(b) for b in self._mine]))
         except Exception as error:  # a run goes on without a checkpoint, whatever a block of the user's raises
             log.debug("writing %s", name, exc_info=True)
             trouble = f"rank {self.ranks.rank}: {error if str(error) else type(error).__name__}"
@@ -247,7 +257,7 @@ class RankWorker:
         try:
             for name in names:
                 for b, state in unpacked(read_arrays(folder / name), self._mine):
-                    self._blocks[b].load(state)
+                    self._blocks[b].load(self.conversations.load(b, state))
         except Exception as error:
             log.debug("reading %s", folder, exc_info=True)
             return f"rank {self.ranks.rank}: {type(error).__name__}: {error}"

@@ -10,6 +10,7 @@ from decomp.rules.base import Candidate, Setup, State, UpdateRule
 from decomp.rules.bundle import Bundle
 from decomp.rules.dantzig_wolfe import DantzigWolfe
 from decomp.rules.dual_ascent import DualAscent
+from decomp.rules.interior_point import InteriorPoint
 from decomp.rules.nesterov import Nesterov
 from decomp.rules.newton import Newton
 from decomp.rules.polyak import Polyak
@@ -36,6 +37,7 @@ RULES: dict[str, type[UpdateRule]] = {
     "auto": Auto,
     "bundle": Bundle,
     "dantzig_wolfe": DantzigWolfe,
+    "interior_point": InteriorPoint,
     "newton": Newton,
     "progressive_hedging": ProgressiveHedging,
 }
@@ -55,6 +57,7 @@ __all__ = [
     "DantzigWolfe",
     "DeflectedSubgradient",
     "DualAscent",
+    "InteriorPoint",
     "Nesterov",
     "Newton",
     "Polyak",

@@ -13,6 +13,7 @@ from decomp.coordinator import Coordinator
 from decomp.layout import Answers, Layout, Signals
 from decomp.messages import BoolArray, FloatArray, Query, Request
 from decomp.rules.columns import Held
+from decomp.rules.participants import Participants
 
 Constant = float | Mapping[str, float]  # one value, or one per group of node rows (per PCC)
 
@@ -26,6 +27,7 @@ class Setup:
     abilities what all blocks can do beside answering a price; empty while it is not known
     coordinator what the coordinator can do beside answering
     held    what an earlier run held of the same blocks; a rule that keeps columns begins with it
+    participants  the way to the blocks' own linear systems; None = not in this run
     """
 
     layout: Layout
@@ -40,6 +42,7 @@ class Setup:
     abilities: frozenset[str] = frozenset()
     coordinator: frozenset[str] = frozenset()
     held: Held | None = None
+    participants: Participants | None = None
 
     @classmethod
     def of(
@@ -49,6 +52,7 @@ class Setup:
         start_price: FloatArray | None = None,
         abilities: frozenset[str] = frozenset(),
         held: Held | None = None,
+        participants: Participants | None = None,
     ) -> Setup:
         """Take from the coordinator what a rule may know; the run begins at the neutral price unless told otherwise."""
         return cls(
@@ -64,6 +68,7 @@ class Setup:
             abilities=abilities,
             coordinator=coordinator.abilities,
             held=held,
+            participants=participants,
         )
 
     def by_node(self, name: str, constant: Constant) -> FloatArray:

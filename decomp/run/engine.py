@@ -141,7 +141,8 @@ def run(
             if earlier is not None:
                 held, told = earlier.fitted(layout, block_pool.fingerprints())
                 log.info("begins with %s", told)
-            state = _first_state(Setup.of(layout, coordinator, start_price, abilities, held), rule)
+            given = Setup.of(layout, coordinator, start_price, abilities, held, block_pool.participants())
+            state = _first_state(given, rule)
             if state.held() is None and (earlier is not None or keep_columns):
                 raise RefusedError(_NO_COLUMNS.format(type(rule).__name__))
             settings = certificate or CertificateSettings()

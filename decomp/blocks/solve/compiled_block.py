@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from decomp.blocks.compile.program import Program
+from decomp.blocks.interior.program import with_tangents
 from decomp.blocks.solve.batch_data import Asked
 from decomp.blocks.solve.highs_lp import Options
 from decomp.blocks.solve.program_solver import Outcome, ProgramSolver, Question
@@ -129,6 +130,29 @@ class CompiledBlock:
         if not outcome.status.has_point:
             return self._failed(outcome.status, outcome.message, None, begin)
         return replace(self._response(program, replace(outcome, state=state), 0, begin, False), bound=None)
+
+    def convex_program(self, state: WarmState, active: BoolArray | None) -> Program:
+        """The program as seen from outside: offers and cost counted from the initial schedule, frozen columns fixed,
+        the tangents found so far in place of convex terms. Raises ValueError where it has integers."""
+        ready = self.prepared(state)
+        if not ready.status.has_point:
+            raise ValueError(f"initial schedule: {ready.message}")
+        program, state = self.program, ready.state
+        if program.integer.any():
+            raise ValueError(
+                "it has integers, which no interior point keeps: milp = 'relax' relaxes them, or take bundle"
+            )
+        lb, ub, kept = program.lb, program.ub, self.kept(state, active)
+        if len(kept) and state.initial is not None:
+            lb, ub = lb.copy(), ub.copy()
+            lb[kept] = ub[kept] = state.initial.point[kept]
+        seen = program.variant(
+            lb=lb,
+            ub=ub,
+            coupling_0=program.coupling_0 - self.origin(state),
+            constant=program.constant - self.paid(state),
+        )
+        return with_tangents(seen, state.pool)
 
     # -- from the signal to a question ---------------------------------------------------------------------------------
 

@@ -1,0 +1,250 @@
+"""One block's share of a primal-dual interior point over all blocks: its iterate, and what it answers in a round.
+
+    min f(x) - <lambda, y>,   y = C x + c0,   r = A x,   lb <= w = (x, r) <= ub,   f = 1/2 x'Qx + c'x
+
+lambda is the multiplier of y = ybar. A round is a short conversation with the root: curvature H, then t for the right
+side, the block's step for the offers' move dy that the root found, its longest step lengths. Nothing but vectors of the
+length of the offers and a matrix H of that size leaves the block, whatever its model.
+
+Source: Mehrotra (1992) for predictor and corrector, Gondzio (1996) for the centrality corrections, Colombo and Gondzio
+(2008) for their weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from decomp.blocks.compile.program import Program
+from decomp.blocks.interior.barrier import Barrier, Bounds, Pair, drawn_back
+from decomp.blocks.interior.kkt import Factor, Kkt
+from decomp.blocks.interior.units import natural_units
+from decomp.messages import FloatArray
+from decomp.subproblem import Arrays
+
+WEIGHTS = np.linspace(1.0, 0.1, 9)  # of a corrector beside the direction before it
+ARRAYS = ("w", "zl", "zu", "nu", "price")
+
+
+class Direction(NamedTuple):
+    """Steps of w (n + m,), of the rows' multipliers nu (m,), of lambda (n_u,) and of the bounds' multipliers."""
+
+    dw: FloatArray
+    dnu: FloatArray
+    dprice: FloatArray
+    dz: Pair
+
+    def plus(self, more: Direction, primal: float, dual: float) -> Direction:
+        return Direction(
+            self.dw + primal * more.dw,
+            self.dnu + dual * more.dnu,
+            self.dprice + dual * more.dprice,
+            (self.dz[0] + dual * more.dz[0], self.dz[1] + dual * more.dz[1]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Iterate:
+    """Barrier of w = (x, r) in scaled units, nu (m,), price = lambda (n_u,) scaled."""
+
+    barrier: Barrier
+    nu: FloatArray
+    price: FloatArray
+
+
+class Participant:
+    """A scaled program and its iterate. Columns, rows, offers (y_unit (n_u,)) and money (cost_unit) count in units of
+    their own; all that comes in and goes out is in the program's. Raises ValueError for integers and convex terms whose
+    tangents are not rows yet."""
+
+    def __init__(self, program: Program, y_unit: FloatArray, cost_unit: float, reg: float) -> None:
+        if program.integer.any():
+            raise ValueError("it has integers; relax them (milp = 'relax') or take the rule bundle")
+        self.reg, self.y_unit, self.cost_unit = reg, y_unit, cost_unit
+        self.row, self.unit = natural_units(program, y_unit)
+        D, R, Y = sparse.diags(self.unit), sparse.diags(self.row), sparse.diags(1 / y_unit)
+        n = len(program.cost)
+        quad = sparse.csr_matrix((n, n)) if program.quad is None else sparse.csr_matrix(program.quad)
+        self.Q = sparse.csr_matrix(D @ quad @ D) / cost_unit
+        self.c = program.cost * self.unit / cost_unit
+        self.A = sparse.csr_matrix(R @ program.A @ D)
+        self.C = sparse.csr_matrix(Y @ program.coupling @ D)
+        self.A_t, self.C_t = sparse.csr_matrix(self.A.T), sparse.csr_matrix(self.C.T)
+        self.c0, self.constant = program.coupling_0 / y_unit, program.constant
+        self.n, self.m = n, len(program.row_lo)
+        lb = np.concatenate([program.lb / self.unit, program.row_lo * self.row])
+        ub = np.concatenate([program.ub / self.unit, program.row_hi * self.row])
+        self.bounds = Bounds.of(lb, ub)
+        self.fixed = self.bounds.fixed[:n]
+        bounded = np.isfinite(program.lb) | np.isfinite(program.ub)
+        self.kkt = Kkt.of(self.Q, self.A, bounded, self.fixed)
+        none = np.zeros(len(self.bounds.lower)), np.zeros(len(self.bounds.upper))
+        self.none = none
+        inside = np.clip(0.0, lb, ub)
+        self.iterate = Iterate(Barrier(self.bounds, inside, *none), np.zeros(self.m), np.zeros(len(y_unit)))
+        self._factor: Factor | None = None
+        self._right: tuple[FloatArray, FloatArray, FloatArray, Pair | None] | None = None
+        self._step: Direction | None = None
+        self._more: Direction | None = None
+
+    # -- what the root asks, in its order ------------------------------------------------------------------------------
+
+    def curvature(self, reg: float, start: bool) -> FloatArray:
+        """H (n_u, n_u), money per quantity^2, at the iterate; start: with Theta = 1 everywhere."""
+        self.reg = reg
+        theta = np.ones(self.n + self.m) if start else self.iterate.barrier.theta()
+        first, rows = theta[: self.n].copy(), theta[self.n :].copy()
+        first[self.fixed] = np.nan
+        rows[self.bounds.fixed[self.n :]] = np.inf
+        self._factor = self.kkt.factor(self.C, first, rows, reg)
+        return np.asarray(self._factor.H * (self.cost_unit / (self.y_unit[:, None] * self.y_unit[None, :])))
+
+    def response(self, ybar: FloatArray, start: bool) -> FloatArray:
+        """t (n_u,) of the residuals at the iterate, where offers are to become ybar; targets of the products 0."""
+        target = self.none
+        return self._reduced(*self._residuals(ybar), target, start)
+
+    def correction(self, goal: float, kind: str, primal: float, dual: float) -> FloatArray:
+        """t (n_u,) of targets alone: goal less Mehrotra's second-order term, or Gondzio's correction.
+
+        kind: "second_order", or "centrality" for products after steps of the lengths `primal` and `dual`.
+        """
+        assert self._step is not None
+        barrier, step = self.iterate.barrier, self._step
+        if kind == "second_order":
+            low, up = barrier.second_order(step.dw, step.dz)
+            target = goal + low, goal + up
+        else:
+            low, up = barrier.products(step.dw, step.dz, primal, dual)
+            target = drawn_back(low, goal), drawn_back(up, goal)
+        nothing = np.zeros(self.n + self.m), np.zeros(self.m), np.zeros(len(self.y_unit))
+        return self._reduced(*nothing, target, False)
+
+    def step(self, dy: FloatArray) -> FloatArray:
+        """The direction at which the offers move by dy: longest primal and dual step, and the sums that give the
+        complementarity after any step, sum s z + a sum z ds + b sum s dz + a b sum ds dz: four numbers."""
+        self._step = self._expanded(dy)
+        barrier, (dw, dz) = self.iterate.barrier, (self._step.dw, self._step.dz)
+        here, all_primal, all_dual, both = (
+            sum(float(np.sum(p)) for p in barrier.products(dw, dz, *ends))
+            for ends in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0))
+        )
+        primal, dual = barrier.longest(dw, dz)
+        cross = both - all_primal - all_dual + here
+        return np.array([primal, dual, here, all_primal - here, all_dual - here, cross])
+
+    def correct(self, dy: FloatArray) -> FloatArray:
+        """The corrector at which the offers move by dy: longest primal, then dual steps of the direction with WEIGHTS
+        of it added (18,)."""
+        assert self._step is not None
+        more = self._expanded(dy)
+        # a response to targets alone: the multipliers' own value is in the direction before it already
+        barrier = self.iterate.barrier
+        self._more = more._replace(dz=(more.dz[0] + barrier.zl, more.dz[1] + barrier.zu))
+        both = [barrier.longest(*_parts(self._step.plus(self._more, w, w))) for w in WEIGHTS]
+        return np.array([p for p, _ in both] + [d for _, d in both])
+
+    def take(self, primal: float, dual: float) -> None:
+        """Add the corrector with these weights to the direction."""
+        assert self._step is not None
+        assert self._more is not None
+        self._step = self._step.plus(self._more, primal, dual)
+
+    def begin(self) -> FloatArray:
+        """Take the whole step from Theta = 1, push it inside the bounds; the new price and offer, see `move`."""
+        assert self._step is not None
+        it, d = self.iterate, self._step
+        w, nu, price = it.barrier.w + d.dw, it.nu + d.dnu, it.price + d.dprice
+        self.iterate = Iterate(replace(it.barrier, w=w), nu, price)
+        gradient, _, _ = self._residuals(self.y_unit * (self.C @ w[: self.n] + self.c0))
+        some = (self.c != 0) & ~self.fixed
+        size = max(float(np.mean(np.abs(self.c[some]))) if some.any() else 0.0, 1e-3)
+        barrier = self.iterate.barrier.pushed_inside(gradient, np.full(len(w), size))
+        self.iterate = Iterate(barrier, nu, price)
+        return self._told()
+
+    def move(self, primal: float, dual: float) -> FloatArray:
+        """Move by these lengths; lambda (n_u,), offer (n_u,), then f, sum of products, number of them, largest primal
+        and dual residual (scaled), in the program's units."""
+        assert self._step is not None
+        it, d = self.iterate, self._step
+        barrier = it.barrier.moved(primal, dual, d.dw, d.dz)
+        self.iterate = Iterate(barrier, it.nu + dual * d.dnu, it.price + dual * d.dprice)
+        self._step = self._more = self._factor = self._right = None
+        return self._told()
+
+    def save(self) -> Arrays:
+        """The iterate as plain arrays."""
+        b = self.iterate.barrier
+        return {"w": b.w, "zl": b.zl, "zu": b.zu, "nu": self.iterate.nu, "price": self.iterate.price}
+
+    def load(self, arrays: Arrays) -> None:
+        w, zl, zu, nu, price = (np.asarray(arrays[name], float) for name in ARRAYS)
+        self.iterate = Iterate(Barrier(self.bounds, w, zl, zu), nu, price)
+
+    # -- behind it -----------------------------------------------------------------------------------------------------
+
+    def _told(self) -> FloatArray:
+        x = self.iterate.barrier.w[: self.n]
+        offer = self.C @ x + self.c0
+        gradient, rows, _ = self._residuals(self.y_unit * offer)
+        dual = (gradient + self.iterate.barrier.reduced())[~self.bounds.fixed]
+        cost = float(x @ (self.c + 0.5 * (self.Q @ x))) * self.cost_unit + self.constant
+        products = self.iterate.barrier.products(np.zeros(self.n + self.m), self.none, 0.0, 0.0)
+        total = sum(float(np.sum(p)) for p in products)
+        numbers = [cost, total, self.bounds.count, np.max(np.abs(rows), initial=0), np.max(np.abs(dual), initial=0)]
+        price = self.iterate.price * self.cost_unit / self.y_unit
+        return np.concatenate([price, offer * self.y_unit, numbers])
+
+    def _residuals(self, ybar: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Gradient (Qx + c + A'nu - C'lambda, -nu), rows Ax - r, link Cx + c0 - ybar, scaled."""
+        it = self.iterate
+        x, r = it.barrier.w[: self.n], it.barrier.w[self.n :]
+        gradient = self.Q @ x + self.c + self.A_t @ it.nu - self.C_t @ it.price
+        link = self.C @ x + self.c0 - ybar / self.y_unit
+        return np.concatenate([gradient, -it.nu]), self.A @ x - r, link
+
+    def _reduced(
+        self, gradient: FloatArray, rows: FloatArray, link: FloatArray, target: Pair, start: bool
+    ) -> FloatArray:
+        """t = H (link + C K^-1 b): what the right side adds to lambda at dy = 0, with its sign turned."""
+        assert self._factor is not None
+        b = -gradient if start else self.iterate.barrier.right_side(target) - gradient
+        b[self.bounds.fixed] = 0.0
+        inverse_r = np.where(self.bounds.fixed[self.n :], 0.0, self._factor.inverse_r)
+        own = b[self.n :]
+        d = self._factor.solve(np.concatenate([b[: self.n], -rows + inverse_r * own]))
+        self._right = d, link + self.C @ d[: self.n], own, None if start else target
+        return np.asarray(self._factor.H @ self._right[1] * self.cost_unit / self.y_unit)
+
+    def _expanded(self, dy: FloatArray) -> Direction:
+        assert self._factor is not None
+        assert self._right is not None
+        d, link, own, target = self._right
+        dprice = self._factor.H @ (dy / self.y_unit - link)
+        d = d + self._factor.V @ dprice
+        dx, dnu = d[: self.n], d[self.n :]
+        inverse_r = np.where(self.bounds.fixed[self.n :], 0.0, self._factor.inverse_r)
+        dw = np.concatenate([dx, inverse_r * (own + dnu)])
+        dz = self.none if target is None else self.iterate.barrier.dz(dw, target)
+        return Direction(dw, dnu, dprice, dz)
+
+
+def _parts(direction: Direction) -> tuple[FloatArray, Pair]:
+    return direction.dw, direction.dz
+
+
+def spans(program: Program) -> FloatArray:
+    """(n_u + 1,) how large each offer can be, then how much money a bounded column costs at its range, median.
+
+    inf where no bound limits an offer; nan where no column with a cost has a range.
+    """
+    width = np.where(program.ub > program.lb, program.ub - program.lb, 0.0)
+    C = sparse.csr_matrix(abs(program.coupling)).tocoo()
+    offer = np.zeros(len(program.coupling_0))
+    np.add.at(offer, C.row, np.where(C.data > 0, C.data * width[C.col], 0.0))
+    money = np.abs(program.cost) * np.where(np.isfinite(width), width, 0.0)
+    return np.append(offer, np.median(money[money > 0]) if (money > 0).any() else np.nan)
