@@ -41,6 +41,7 @@ def problem(name):
 
 PROVEN = {  # rounds to a gap of 1e-4; whatever is not here is not asked to come that far
     ("auto", "linear"): 12, ("bundle", "linear"): 12, ("dantzig_wolfe", "linear"): 20, ("admm", "linear"): 30,
+    **{("interior_point", name): 12 for name in ("linear", "averse")},
     ("auto", "averse"): 14, ("bundle", "averse"): 16, ("dantzig_wolfe", "averse"): 25,
     **{(rule, "at nodes"): 40 for rule in ("admm", "atc", "barzilai_borwein", "nesterov")},
     **{(rule, "alone"): 40 for rule in ("admm", "barzilai_borwein", "progressive_hedging")}, ("app", "alone"): 150,
@@ -49,6 +50,7 @@ PROVEN = {  # rounds to a gap of 1e-4; whatever is not here is not asked to come
 REFUSED = {
     ("newton", "linear"): "needs blocks with sensitivity",
     ("newton", "averse"): "needs blocks with sensitivity",
+    **{("interior_point", name): "needs blocks with kkt" for name in ("at nodes", "alone")},
     **{("progressive_hedging", name): "use admm" for name in ("linear", "averse", "at nodes")},
 }
 

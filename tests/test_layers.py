@@ -46,6 +46,7 @@ LAYERS = (
         "blocks.solve.piqp",
         "parallel.packing",
         "parallel.rebalancing",
+        "blocks.interior",
     },
     {
         "rules",
@@ -55,6 +56,7 @@ LAYERS = (
         "parallel.block_pool",
         "parallel.distributed_coordinator",
         "parallel.worker",
+        "parallel.participation",
         "parallel.asynchronous",
         "run.recorder",
     },

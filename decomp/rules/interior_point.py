@@ -11,7 +11,7 @@ from scipy.linalg import LinAlgError
 
 from decomp.blocks.interior.participant import WEIGHTS, Participant
 from decomp.blocks.interior.program import coordinator_program
-from decomp.errors import TatonnementError
+from decomp.errors import BlockError, TatonnementError
 from decomp.layout import Answers
 from decomp.messages import FloatArray, IntArray, QuadraticModel, Request
 from decomp.rules.base import Candidate, Setup, State
@@ -89,7 +89,10 @@ class InteriorPoint(ModelRule):
     def init(self, setup: Setup) -> InteriorState:
         layout, zeros = setup.layout, np.zeros
         if setup.participants is not None:
-            setup.participants.ask("spans")  # refuses what has no such system before round 0
+            try:
+                setup.participants.ask("spans")
+            except BlockError as error:
+                raise ValueError(f"{error}") from error
         M, n, N = len(layout.node), len(layout.count), len(layout.entry)
         return InteriorState(
             setup, setup.start_price, zeros(N), setup.active, None,

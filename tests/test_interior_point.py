@@ -1,0 +1,188 @@
+"""interior_point: against one model on random convex markets; degenerate blocks, refusals, resumed runs."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pyomo.environ as pyo
+import pytest
+
+from benchmarks.synthetic import Synthetic, Table
+from decomp.blocks.interior.barrier import Barrier, Bounds, drawn_back
+from decomp.blocks.pyomo_block import PyomoSubproblem
+from decomp.blocks.solve.piqp import solve
+from decomp.coordinators import Exchange
+from decomp.errors import RefusedError
+from decomp.messages import Coupling, Key
+from decomp.rules import InteriorPoint
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import Limits, run
+from decomp.run.stopping import Gap
+
+CERTIFY = {"stop": [Gap(1e-5, 1e-9, "total")], "certificate": CertificateSettings(every=1)}
+
+
+class Random(PyomoSubproblem):
+    """Random rows, costs and bounds by seed: free columns, equations, equations twice, fixed columns, empty rows."""
+
+    def __init__(self, seed: int, scenario: int, n: int, entries: int, quadratic: bool, degenerate: bool) -> None:
+        rng = np.random.default_rng((seed, scenario))
+        self.n, self.entries = n, entries
+        self.lb, self.ub = -rng.random(n) * 10.0 ** rng.integers(-1, 2), rng.random(n) * 10.0 ** rng.integers(-1, 2)
+        inside = self.lb + rng.random(n) * (self.ub - self.lb)
+        self.free = (rng.random(n) < 0.2) & quadratic
+        if degenerate:
+            at = rng.integers(n)
+            self.lb[at] = self.ub[at] = inside[at]
+            self.free[at] = False
+        self.A = rng.normal(size=(3, n))
+        self.lo = self.A @ inside - np.array([0.0, 0.1, np.inf])
+        self.hi = self.A @ inside + np.array([0.0, 0.3, 0.2])
+        self.q = rng.random(n) * (rng.random(n) < 0.5) if quadratic else np.zeros(n)
+        self.q[self.free] += 0.1
+        self.c = rng.normal(size=n)
+        self.C = rng.normal(size=(entries, n)) * (rng.random((entries, n)) < 0.7)
+        self.twice = degenerate
+        # columns of their own let every scenario offer anything at a cost, so that scenarios can agree
+        own, none = np.eye(entries), np.zeros(2 * entries)
+        self.n, self.C = n + 2 * entries, np.hstack([self.C, own, -own])
+        self.A, self.c = np.hstack([self.A, np.zeros((3, 2 * entries))]), np.append(self.c, none + 4.0)
+        self.q = np.append(self.q, none + (0.2 if quadratic else 0.0))
+        self.lb, self.ub = np.append(self.lb, none), np.append(self.ub, none + 500.0)
+        self.free = np.append(self.free, none > 0)
+        super().__init__()
+
+    def build(self) -> pyo.ConcreteModel:
+        m, columns = pyo.ConcreteModel(), range(self.n)
+        m.x = pyo.Var(columns, bounds=lambda m, j: (None, None) if self.free[j] else (self.lb[j], self.ub[j]))
+
+        def row(a):
+            return sum(float(v) * m.x[j] for j, v in enumerate(a))
+
+        m.rows = pyo.ConstraintList()
+        m.rows.add(row(self.A[0]) == self.lo[0])
+        m.rows.add((self.lo[1], row(self.A[1]), self.hi[1]))
+        m.rows.add(row(self.A[2]) <= self.hi[2])
+        if self.twice:
+            m.rows.add(row(2 * self.A[0]) == 2 * self.lo[0])
+        m.cost = pyo.Expression(expr=row(self.c) + sum(0.5 * float(q) * m.x[j] ** 2 for j, q in enumerate(self.q)))
+        m.coupling = pyo.Expression(range(self.entries), rule=lambda m, i: row(self.C[i]))
+        return m
+
+
+def one_model(
+    blocks: dict[Key, Random], prob: dict[Key, float], entries: int, demand: np.ndarray, at_node: bool
+) -> float:
+    """The optimum of all blocks in one program by PIQP: sum of units' offers = demand, scenarios agree."""
+    keys = sorted(blocks)
+    units = sorted({key.unit for key in keys})
+    first = {key: i * blocks[key].n for i, key in enumerate(keys)}
+    n = sum(blocks[key].n for key in keys)
+    rows, lo, hi = [], [], []
+    q, P = np.zeros(n), np.zeros(n)
+    lb, ub = np.full(n, -np.inf), np.full(n, np.inf)
+    for key in keys:
+        b, at = blocks[key], slice(first[key], first[key] + blocks[key].n)
+        q[at], P[at] = prob[key] * b.c, prob[key] * b.q
+        lb[at], ub[at] = np.where(b.free, -np.inf, b.lb), np.where(b.free, np.inf, b.ub)
+        for a, low, high in zip(b.A, b.lo, b.hi, strict=True):
+            rows.append(np.zeros(n))
+            rows[-1][at] = a
+            lo.append(low)
+            hi.append(high)
+    for unit in units:
+        own = [key for key in keys if key.unit == unit]
+        for i in range(entries):
+            for key in own[1:]:
+                rows.append(np.zeros(n))
+                rows[-1][first[own[0]] : first[own[0]] + blocks[own[0]].n] = blocks[own[0]].C[i]
+                rows[-1][first[key] : first[key] + blocks[key].n] = -blocks[key].C[i]
+                lo.append(0.0)
+                hi.append(0.0)
+    for i in range(entries if at_node else 0):
+        rows.append(np.zeros(n))
+        for key in keys:
+            rows[-1][first[key] : first[key] + blocks[key].n] = prob[key] * blocks[key].C[i]
+        lo.append(demand[i])
+        hi.append(demand[i])
+    found = solve(np.diag(P), q, np.array(rows), np.array(lo), np.array(hi), lb, ub)
+    return float(q @ found.v + 0.5 * P @ found.v**2)
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_random_convex_markets_end_at_the_optimum_of_the_one_model(seed):
+    """An exchange whose demand one point of every unit, common to its scenarios, can meet."""
+    rng = np.random.default_rng(seed)
+    units, scenarios, entries = (int(i) for i in rng.integers(1, 4, 3))
+    quadratic, degenerate = bool(seed % 2), seed % 4 >= 2
+    blocks, coupling, prob = {}, [], {}
+    demand = np.zeros(entries)
+    for u in range(units):
+        keys = [Key(f"u{u}", str(s)) for s in range(scenarios)]
+        p = rng.dirichlet(np.ones(scenarios) * 5)
+        prob |= dict(zip(keys, p.tolist(), strict=True))
+        target = rng.normal(size=entries)
+        for s, key in enumerate(keys):
+            block = Random(seed * 7 + u, s, 6, entries, quadratic, degenerate)
+            blocks[key] = block
+        demand += target
+        weights = {key: prob[key] for key in keys}
+        coupling.append(Coupling(f"u{u}", tuple("abc"[:entries]), np.ones(entries), np.arange(entries), weights))
+    best = one_model(blocks, prob, entries, demand, True)
+    market = Exchange(tuple("abc"[:entries]), demand, box=(np.full(entries, -1e4), np.full(entries, 1e4)))
+    result = run(blocks, market, InteriorPoint(), coupling=coupling, limits=Limits(25), **CERTIFY)
+    assert result.status == "certified", result.reason
+    assert result.objective == pytest.approx(best, rel=2e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "blocks"), [("lp", 10), ("qp", 10), ("stochastic", 10)])
+def test_the_benchmarks_instances_are_certified_in_seventeen_rounds(kind, blocks):
+    problem = Synthetic(Synthetic.Settings(synthetic=Table(**{"class": kind}, blocks=blocks, prices=48, seed=1)))
+    result = run(
+        problem.subproblem, problem.coordinator, InteriorPoint(), coupling=problem.couplings, limits=Limits(17),
+        stop=[Gap(1e-4, 1e-9, "total")], certificate=CertificateSettings(every=1),
+    )  # fmt: skip
+    assert result.status == "certified", result.reason
+    assert result.objective == pytest.approx(problem.reference(60.0).optimum, rel=1e-4)
+
+
+def test_integers_are_refused_with_the_block_and_a_remedy():
+    class Switch(PyomoSubproblem):
+        def build(self):
+            m = pyo.ConcreteModel()
+            m.on = pyo.Var(domain=pyo.Binary)
+            m.cost = pyo.Expression(expr=m.on)
+            m.coupling = pyo.Expression([0], rule=lambda m, i: m.on)
+            return m
+
+    coupling = [Coupling("u", ("a",), np.ones(1), np.array([0]), {Key("u"): 1.0})]
+    market = Exchange(("a",), np.array([0.5]), box=(np.zeros(1), np.ones(1)))
+    with pytest.raises(RefusedError, match=r"u/0.*integers.*relax"):
+        run({Key("u"): Switch()}, market, InteriorPoint(), coupling=coupling, limits=Limits(5), **CERTIFY)
+
+
+def test_steps_keep_slacks_and_multipliers_positive():
+    bounds = Bounds.of(np.array([0.0, -np.inf, 1.0]), np.array([1.0, 2.0, 1.0]))
+    barrier = Barrier(bounds, np.array([0.5, 1.0, 1.0]), np.array([1.0]), np.array([1.0, 2.0]))
+    dw, dz = np.array([-1.0, 0.5, 0.0]), (np.array([-4.0]), np.array([0.0, 1.0]))
+    primal, dual = barrier.longest(dw, dz)
+    assert (primal, dual) == (0.5, 0.25)
+    after = barrier.moved(0.9 * primal, 0.9 * dual, dw, dz)
+    assert min(after.slacks()[0].min(), after.slacks()[1].min(), after.zl.min(), after.zu.min()) > 0
+    assert drawn_back(np.array([0.01, 1.0, 50.0]), 1.0) == pytest.approx([0.09, 0.0, -10.0])
+
+
+def stochastic_part():
+    problem = Synthetic(Synthetic.Settings(synthetic=Table(**{"class": "stochastic"}, blocks=4, prices=24, seed=0)))
+    return problem.subproblem, problem.coordinator, problem.couplings
+
+
+def test_it_is_resumed_to_the_same_bytes(tmp_path):
+    from test_restart import recorded, taken_up
+
+    taken_up(partial(_started, recorded), tmp_path, [1, 3])
+
+
+def _started(recorded, folder, resume=None):
+    return recorded(stochastic_part(), InteriorPoint(), folder, 6, resume)
