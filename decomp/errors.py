@@ -60,5 +60,15 @@ class CheckpointError(TatonnementError):
     """A checkpoint cannot be written, is damaged, or belongs to something else."""
 
 
+def told(error: BaseException) -> str:
+    """Kind and text of an exception of the user's in one line; its own way to make a text may raise, or be no text."""
+    try:
+        text = str(error)
+    except Exception as failed:
+        text = f"(no text: its __str__ raised {type(failed).__name__})"
+    name = type(error).__name__
+    return f"{name}: {text}".encode(errors="backslashreplace").decode() if text else name
+
+
 class AskedToStop(Exception):
     """Some rank was asked to stop while blocks or parts were being solved: the round is not complete."""

@@ -10,14 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = (
-    {"errors", "case.registry"},
+    {"errors", "case.registry", "case.user_modules"},
     {
         "messages",
         "integer_pattern",
         "nonanticipativity",
         "layout",
         "case.validation",
-        "plain_value",
+        "parallel.vocabulary",
         "parallel.serialization",
         "storage.provenance",
         "blocks.fingerprint",

@@ -31,7 +31,8 @@ from decomp.errors import CheckpointError, TatonnementError
 from decomp.messages import Key
 from decomp.parallel import worker
 from decomp.parallel.ranks import Serial
-from decomp.plain_value import flatten, unflatten
+from decomp.parallel.serialization import flatten, unflatten
+from decomp.parallel.vocabulary import Vocabulary, is_kind
 from decomp.rules import ADMM, RULES, Newton, ProgressiveHedging
 from decomp.run.certificate import CertificateSettings
 from decomp.run.engine import Limits, run
@@ -662,6 +663,9 @@ class Inner:
     note: str | None = None
 
 
+OURS = Vocabulary.of(Inner)  # and what this module imports
+
+
 def test_plain_values_come_back_as_they_were():
     a = np.array([1.0, -0.0, np.nan, np.inf])
     value = {
@@ -669,8 +673,8 @@ def test_plain_values_come_back_as_they_were():
         3: {"nested": RunStatus.SECURE, "bytes": b"\x00\xff", "int": np.int64(7)},
         "same": a,
     }
-    structure, arrays = flatten(value, {})
-    back = unflatten(json.loads(json.dumps(structure)), dict(enumerate(arrays)), {})
+    structure, arrays = flatten(value, {}, OURS)
+    back = unflatten(json.loads(json.dumps(structure)), dict(enumerate(arrays)), {}, OURS)
     inner, numbers, names = back["a"]
     assert inner.x.tobytes() == a.tobytes()
     assert back["same"] is inner.x
@@ -683,19 +687,19 @@ def test_plain_values_come_back_as_they_were():
 
 def test_what_is_no_plain_value_is_named():
     with pytest.raises(CheckpointError, match=r"state\['f'\]\[1\] is of type function"):
-        flatten({"f": lambda: None}, {})
+        flatten({"f": lambda: None}, {}, OURS)
     with pytest.raises(CheckpointError, match="array of objects"):
-        flatten(np.array([None]), {})
+        flatten(np.array([None]), {}, OURS)
+    for acts in (constant, Step(constant, {"a": 1.0}), ADMM()):
+        with pytest.raises(CheckpointError, match="cannot be written down"):
+            flatten(acts, {}, OURS)
 
 
-def test_a_structure_makes_nothing_but_plain_values():
-    for structure in ({"class": "subprocess:Popen", "fields": {}}, {"function": "os:system"}, {"enum": "os:nothing"}):
-        with pytest.raises(CheckpointError):
-            unflatten(structure, {}, {})
-    structure, arrays = flatten(Inner(np.zeros(1)), {})
-    del structure["fields"]["note"]
-    with pytest.raises(CheckpointError, match="other fields than when it was written: note"):
-        unflatten(structure, dict(enumerate(arrays)), {})
+def test_only_data_has_a_name():
+    for acts in (Step, ADMM, ProgressiveHedging, Residual, Serial):
+        assert not is_kind(acts)
+        assert OURS.name_of(acts) is None
+    assert OURS.name_of(Inner) == "test_restart.Inner"
 
 
 def test_states_of_blocks_of_any_shape_come_back():

@@ -17,6 +17,7 @@ from decomp.parallel.distributed_coordinator import shared_out
 from decomp.parallel.ranks import Serial
 from decomp.parallel.rebalancing import rebalanced
 from decomp.parallel.serialization import decode, encode
+from decomp.parallel.vocabulary import MESSAGES
 from decomp.rules import ADMM
 from decomp.run.certificate import CertificateSettings
 from decomp.run.engine import Limits, run
@@ -200,7 +201,7 @@ def test_what_is_sent_comes_out_as_it_was():
         "a": (turned, np.array(True), np.zeros((0, 3)), np.array([1 + 2j])), "b": [None, -0.0, np.inf, 1e-300, "ü"],
         "c": Response(np.array([np.nan, 1.0]), 2.0, status=Status.LIMIT), "d": np.float64(0.1), "e": np.arange(3)[::2],
     }  # fmt: skip
-    back = decode(encode(value))
+    back = decode(encode(value, MESSAGES), MESSAGES)
     for x, y in zip(value["a"], back["a"], strict=True):
         assert (x.dtype, x.shape, x.tobytes()) == (y.dtype, y.shape, y.tobytes())
         assert y.flags.writeable
@@ -214,7 +215,7 @@ def test_what_is_sent_comes_out_as_it_was():
 
 def test_what_is_no_plain_value_is_not_sent():
     with pytest.raises(CheckpointError, match=r"state\[0\] is of type lock"):
-        encode([threading.Lock()])
+        encode([threading.Lock()], MESSAGES)
 
 
 # -- where blocks lie -----------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ def fingerprint(*values: Any) -> bytes | None:
     """SHA-256 of plain values; None where one of them cannot be told apart by what it holds.
 
     Plain are numbers, texts, arrays, sparse matrices, tuples, lists and dataclasses of them, and functions of a module,
-    which count by their name. Functions within functions may hold anything.
+    which count by their name and the last part of their module's. Functions within functions may hold anything.
     """
     digest = hashlib.sha256()
     return digest.digest() if all([_add(digest, value) for value in values]) else None
@@ -30,7 +30,7 @@ def _add(digest: Any, value: Any) -> bool:
         digest.update(f"{numbers.dtype.str}{numbers.shape}".encode() + np.ascontiguousarray(numbers).tobytes())
         return True
     if isinstance(value, types.FunctionType):
-        digest.update(f"{value.__module__}:{value.__qualname__}".encode())
+        digest.update(f"{value.__module__.rpartition('.')[2]}:{value.__qualname__}".encode())
         return "<" not in value.__qualname__
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         _add(digest, type(value).__qualname__)

@@ -250,12 +250,12 @@ def _problem(
     known = {e.name: e.value for e in entry_points(group=PROBLEM_GROUP)}
     registry = Registry("problem", known, _no_problem)
     try:
-        cls = registry.find(known.get(kind, kind), folders)
+        cls = registry.find(known.get(kind, kind), () if kind in known else folders)
     except NotFound as error:
         collector.add(("case", "problem"), error.problem, error.remedy)
         return None
     own = {name: table for name, table in tables.items() if name not in ENGINE_TABLES}
-    settings = from_model(cls.Settings, own, collector, ENGINE_TABLES)
+    settings = from_model(cls.Settings, own, collector, ENGINE_TABLES, folders)
     if settings is None:
         collector.adopt(cls.inspect(own, folder))
         return None

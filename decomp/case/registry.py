@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from decomp.case import user_modules
+from decomp.errors import told
+
+OURS = ("decomp", "problems", "benchmarks", "tatonnement")
 
 
 class NotFound(Exception):
@@ -34,7 +37,10 @@ class Registry:
     check: Callable[[Any], str]
 
     def find(self, kind: str, folders: Sequence[Path]) -> Any:
-        """The thing called `kind`; modules are looked for in `folders`, then where Python looks. Raises NotFound."""
+        """The thing called `kind`; a module is the file in the first of `folders` that has it, else what is installed.
+
+        Modules of this project are never looked for in `folders`. Raises NotFound.
+        """
         if ":" not in kind:
             if kind in self.known:
                 return self.known[kind]
@@ -67,35 +73,18 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def _import(name: str, folders: Sequence[Path]) -> Any:
     if not all(part.isidentifier() for part in name.split(".")):
         raise NotFound(f"'{name}' is no module name", "write 'module:name', with dots for packages and without '.py'")
-    places = [str(folder.resolve()) for folder in folders]
-    _forget_namesake(name, places)
-    kept = list(sys.path)
-    sys.path[:0] = places
     try:
-        importlib.invalidate_caches()
-        return importlib.import_module(name)
+        module = None if name.partition(".")[0] in OURS else user_modules.load(name, folders)
+        return importlib.import_module(name) if module is None else module
     except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
+        missing = user_modules.plain_name(error.name or "")
+        if missing and (name == missing or name.startswith(missing + ".")):
+            places = dict.fromkeys(str(folder.resolve()) for folder in folders)
             raise NotFound(
-                f"no module '{name}'",
-                f"put {name.replace('.', '/')}.py into {' or '.join(dict.fromkeys(places))}, or install it",
+                f"no module '{name}'", f"put {name.replace('.', '/')}.py into {' or '.join(places)}, or install it"
             ) from error
-        raise NotFound(f"module '{name}' needs '{error.name}', which is not there", "install it") from error
-    except Exception as error:  # whatever a user's module raises while it is imported is a mistake in that module
-        raise NotFound(f"module '{name}' cannot be imported: {type(error).__name__}: {error}", "mend it") from error
-    finally:
-        # at the end, so that the module's own late imports still find its neighbours but never hide other packages
-        sys.path[:] = kept + [place for place in places if place not in kept]
-
-
-def _forget_namesake(name: str, places: Sequence[str]) -> None:
-    """Drop a module of the same name that was imported for another case file from another folder."""
-    loaded = sys.modules.get(name)
-    if loaded is None or "." in name:
-        return
-    for place in places:
-        file = Path(place, f"{name}.py")
-        if file.is_file():
-            if Path(loaded.__file__ or "") != file:
-                del sys.modules[name]
-            return
+        raise NotFound(f"module '{name}' needs '{missing}', which is not there", "install it") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a user's module raises while it is imported is a mistake in that module
+        raise NotFound(f"module '{name}' cannot be imported: {told(error)}", "mend it") from error

@@ -170,11 +170,18 @@ def checked(hint: Any, value: Any, path: Place, collector: MistakeCollector) -> 
 
 
 def from_model(
-    model: type[BaseModel], table: Mapping[str, Any], collector: MistakeCollector, engine_tables: Sequence[str]
+    model: type[BaseModel],
+    table: Mapping[str, Any],
+    collector: MistakeCollector,
+    engine_tables: Sequence[str],
+    folders: Sequence[Any] = (),
 ) -> Any:
-    """The problem's settings from all tables that are not the engine's, or None after a mistake."""
+    """The problem's settings from all tables that are not the engine's, or None after a mistake.
+
+    folders: where modules of the user's own lie; validators find them as `info.context["folders"]`.
+    """
     try:
-        return model.model_validate_json(_json(table), strict=True, extra="forbid")
+        return model.model_validate_json(_json(table), strict=True, extra="forbid", context={"folders": folders})
     except ValidationError as error:
         _note(error, table, (), collector, model, engine_tables)
         return None

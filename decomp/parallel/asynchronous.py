@@ -21,6 +21,7 @@ from decomp.parallel.block_pool import ROAM, BlockPool, OnFailure, dealt
 from decomp.parallel.packing import Parcel, Share, unpack
 from decomp.parallel.ranks import Ranks
 from decomp.parallel.serialization import decode, encode
+from decomp.parallel.vocabulary import MESSAGES
 from decomp.parallel.worker import SLOPES, SOLVE, Make
 from decomp.rules.base import UpdateRule
 
@@ -160,7 +161,7 @@ class AsynchronousBlockPool(BlockPool):
             name = str(self.layout.keys[b])
             self._why.pop(name, None)
             if len(mail[1]) > end:
-                self._why[name] = decode(mail[1][end:])
+                self._why[name] = decode(mail[1][end:], MESSAGES)
             self.block_solves += 1
         return came_in
 
@@ -204,4 +205,4 @@ class AsynchronousBlockPool(BlockPool):
             answered[i] = number
             head = np.array([number, mine[i], float(bool(flags & SLOPES))])
             why = worker.texts.get(str(self.layout.keys[mine[i]]), "")
-            self.ranks.send(0, np.concatenate([head, parcel.flat, encode(why) if why else np.zeros(0)]))
+            self.ranks.send(0, np.concatenate([head, parcel.flat, encode(why, MESSAGES) if why else np.zeros(0)]))

@@ -24,6 +24,7 @@ from decomp.parallel.participation import RankParticipants, serve
 from decomp.parallel.ranks import Ranks
 from decomp.parallel.rebalancing import rebalanced
 from decomp.parallel.serialization import decode, encode
+from decomp.parallel.vocabulary import MESSAGES
 from decomp.parallel.worker import (
     ACTIVE,
     ASIDE,
@@ -297,7 +298,7 @@ class BlockPool:
 
     def _explained(self) -> dict[str, str]:
         self._header(EXPLAIN)
-        texts = gathered(self.ranks, self._worker.texts)
+        texts = gathered(self.ranks, self._worker.texts, MESSAGES)
         assert texts is not None
         return dict(sorted((name, why) for part in texts for name, why in part.items()))
 
@@ -317,7 +318,7 @@ class BlockPool:
             if op == BUILD:
                 gather((worker.build(), worker.built_s))
             elif op == EXPLAIN:
-                gathered(self.ranks, worker.texts)
+                gathered(self.ranks, worker.texts, MESSAGES)
             elif op == DETAIL:
                 gather(worker.detail())
             elif op == MARK:
@@ -350,19 +351,20 @@ class BlockPool:
         """Every block to its `owner` (B,), by way of the root; on the root what went wrong, if nothing has moved."""
         ranks, worker = self.ranks, self._worker
         ranks.broadcast(owner)
-        found = gathered(ranks, worker.leaving(owner))
+        found = gathered(ranks, worker.leaving(owner), MESSAGES)
         parts, lengths, trouble = None, np.zeros(ranks.size, np.int64), ""
         if found is not None:
             trouble = "; ".join(text for text, _ in found if text)
             states = sorted((state for _, each in found for state in each), key=lambda state: int(state[0]))
             if not trouble:
-                parts = [encode([s for s in states if owner[s[0]] == rank]) for rank in range(ranks.size)]
+                parts = [encode([s for s in states if owner[s[0]] == rank], MESSAGES) for rank in range(ranks.size)]
                 lengths = np.array([len(part) for part in parts], np.int64)
         ranks.broadcast(lengths)
         if lengths[0]:
             self.owned = [np.flatnonzero(owner == rank) for rank in range(ranks.size)]
             self._shares = [Share(self.layout, own) for own in self.owned]
-            worker.take(decode(ranks.scatter(parts, int(lengths[ranks.rank]))), self._shares[ranks.rank])
+            mine = decode(ranks.scatter(parts, int(lengths[ranks.rank])), MESSAGES)
+            worker.take(mine, self._shares[ranks.rank])
         return trouble
 
     def roam(self) -> None:

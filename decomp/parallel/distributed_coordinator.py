@@ -20,6 +20,7 @@ from decomp.messages import BoolArray, FloatArray, IntArray, Request
 from decomp.parallel.ranks import Ranks
 from decomp.parallel.row_tasks import Found, Steps, Work, joined
 from decomp.parallel.serialization import decode, encode
+from decomp.parallel.vocabulary import Vocabulary
 
 NEW_REPORTS, MAY_BE_CUT = 1, 2  # flags of a question to the parts
 WHOLE = 4  # pieces of work for each rank from which on none is cut: whole ones are dealt out evenly enough
@@ -50,19 +51,20 @@ class SpreadParts(Parts):
         self._flat: FloatArray = np.zeros(0)
         self._reports: Reports = {}
         self._known = False  # nothing has been reported yet
+        self._vocabulary = Vocabulary.of(coordinator, Work, Request)
 
     def _heard(self, requests: Sequence[Request]) -> None:
         self._needed = np.array([bool(np.any(request.active)) for request in requests])
 
     def _each(self, what: str, questions: list[tuple[Any, ...]], reports: Reports) -> list[Any]:
         owner = shared_out(self._needed, self.ranks.size)
-        message = encode((what, owner, questions))
+        message = encode((what, owner, questions), self._vocabulary)
         new = self._learn(reports)
         self._call(NEW_REPORTS * new + MAY_BE_CUT * self.may_be_cut(), len(message))
         self.ranks.broadcast(message)
         if new:
             self.ranks.broadcast(self._flat)
-        told = gathered(self.ranks, self._own(what, owner, questions, self.asked))
+        told = gathered(self.ranks, self._own(what, owner, questions, self.asked), self._vocabulary)
         assert told is not None
         found: dict[int, tuple[str, Any]] = {part: (kind, value) for each in told for part, kind, value in each}
         for part in range(len(questions)):
@@ -81,9 +83,9 @@ class SpreadParts(Parts):
             self._flat = np.empty(int(self.layout.report_start[-1]))
             self.ranks.broadcast(self._flat)
             self._reports = self._by_key(self._flat)
-        what, owner, questions = decode(message)
+        what, owner, questions = decode(message, self._vocabulary)
         asked = self.ranks.asked if flags & MAY_BE_CUT else lambda: False
-        gathered(self.ranks, self._own(what, owner, questions, asked))
+        gathered(self.ranks, self._own(what, owner, questions, asked), self._vocabulary)
 
     def _learn(self, reports: Reports) -> bool:
         """Take the reports up, unless they are the last ones again; are they new?"""
@@ -139,13 +141,14 @@ class SpreadParts(Parts):
     def _together(self, wanted: dict[int, Work]) -> dict[int, Found]:
         """What was found for this rank's parts, every rank having done a stretch of every piece of work."""
         rank, size = self.ranks.rank, self.ranks.size
-        every: list[tuple[int, Work]] = [each for told in shared(self.ranks, list(wanted.items())) for each in told]
+        told = shared(self.ranks, list(wanted.items()), self._vocabulary)
+        every: list[tuple[int, Work]] = [each for theirs in told for each in theirs]
         done = []
         for i, (_, work) in enumerate(every):
             # the longer stretches of several pieces of work lie on different ranks
             begin, end = ((work.length * turn) // size for turn in ((rank + i) % size, (rank + i) % size + 1))
             done.append(self.coordinator.do(work.stretch(begin, end)) if end > begin else None)
-        stretches = shared(self.ranks, done)
+        stretches = shared(self.ranks, done, self._vocabulary)
         found: dict[int, Found] = {}
         for i, (part, _) in enumerate(every):
             if part in wanted:
@@ -154,17 +157,17 @@ class SpreadParts(Parts):
         return found
 
 
-def shared(ranks: Ranks, value: Any) -> list[Any]:
-    """Every rank's plain value, on all of them; without pickles."""
-    return [decode(message) for message in ranks.share(encode(value))]
+def shared(ranks: Ranks, value: Any, vocabulary: Vocabulary) -> list[Any]:
+    """Every rank's plain data, on all of them; without pickles."""
+    return [decode(message, vocabulary) for message in ranks.share(encode(value, vocabulary))]
 
 
-def gathered(ranks: Ranks, value: Any) -> list[Any] | None:
-    """Every rank's plain value, on the root; without pickles."""
-    message = encode(value)
+def gathered(ranks: Ranks, value: Any, vocabulary: Vocabulary) -> list[Any] | None:
+    """Every rank's plain data, on the root; without pickles."""
+    message = encode(value, vocabulary)
     lengths = ranks.gather(np.array([float(len(message))]), [1] * ranks.size)
     messages = ranks.gather(message, [] if lengths is None else [int(n[0]) for n in lengths])
-    return None if messages is None else [decode(m) for m in messages]
+    return None if messages is None else [decode(m, vocabulary) for m in messages]
 
 
 def shared_out(needed: BoolArray, size: int) -> IntArray:

@@ -23,6 +23,7 @@ from decomp.parallel.packing import Parcel, Share
 from decomp.parallel.participation import Conversations
 from decomp.parallel.ranks import Ranks
 from decomp.parallel.serialization import encode
+from decomp.parallel.vocabulary import MESSAGES
 from decomp.storage.checkpoint import read_arrays, write_arrays
 from decomp.storage.warm_states import packed, unpacked
 from decomp.subproblem import Arrays, Subproblem
@@ -86,7 +87,7 @@ class RankWorker:
         blocks = [b for b in self._mine if owner[b] != self.ranks.rank]
         try:
             states = [(b, self._saved(b), self._kept(b)) for b in blocks]
-            encode(states)  # what cannot be sent is found before anything has moved
+            encode(states, MESSAGES)  # what cannot be sent is found before anything has moved
         except Exception as error:  # a run goes on with its blocks where they are, whatever one of the user's raises
             log.debug("blocks of rank %d", self.ranks.rank, exc_info=True)
             return f"rank {self.ranks.rank}: {error if str(error) else type(error).__name__}", []

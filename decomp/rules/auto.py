@@ -24,9 +24,8 @@ MANY = 20  # entries that only agree: answers to prices tell of each of them a c
 
 @dataclass(frozen=True, eq=False)
 class AutoState(State):
-    """The rule that was picked, and its own state."""
+    """inner: the state of the rule that was picked; which one that is follows from the setup."""
 
-    rule: UpdateRule
     inner: State
 
     def held(self) -> Held | None:
@@ -62,25 +61,28 @@ class Auto(UpdateRule):
         return ADMM(), "blocks return their offers only"
 
     def init(self, setup: Setup) -> AutoState:
-        rule, reason = self.pick(setup.abilities, setup.coordinator, _agreeing(setup))
+        rule, reason = self._picked(setup)
         if setup.abilities:
             log.info("auto picks %s: %s", rule, reason)
         inner = rule.init(setup)
-        return AutoState(setup, inner.price, inner.w, inner.active, rule, inner)
+        return AutoState(setup, inner.price, inner.w, inner.active, inner)
+
+    def _picked(self, setup: Setup) -> tuple[UpdateRule, str]:
+        return self.pick(setup.abilities, setup.coordinator, _agreeing(setup))
 
     def ask(self, k: int, state: State) -> tuple[Signals, ...]:
         assert isinstance(state, AutoState)
-        return state.rule.ask(k, state.inner)
+        return self._picked(state.setup)[0].ask(k, state.inner)
 
     def query(self, k: int, state: State, answers: tuple[Answers, ...]) -> Query:
         assert isinstance(state, AutoState)
-        return state.rule.query(k, state.inner, answers)
+        return self._picked(state.setup)[0].query(k, state.inner, answers)
 
     def update(
         self, k: int, state: State, answers: tuple[Answers, ...], request: Request
     ) -> tuple[State, Candidate | None]:
         assert isinstance(state, AutoState)
-        inner, candidate = state.rule.update(k, state.inner, answers, request)
+        inner, candidate = self._picked(state.setup)[0].update(k, state.inner, answers, request)
         return replace(state, price=inner.price, w=inner.w, active=inner.active, inner=inner), candidate
 
 

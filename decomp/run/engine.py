@@ -148,7 +148,7 @@ def run(
             settings = certificate or CertificateSettings()
             certifier = Certifier(block_pool, coordinator, abilities, settings.bounds)
             begin = Progress(0, state, (None,) * len(coordinator.parts()), certifier.memory)
-            transaction = RoundTransaction(begin, block_pool, recorder, keeper)
+            transaction = RoundTransaction(begin, rule, block_pool, recorder, keeper)
             if resume is not None:
                 transaction.take_up(resume, certifier, limits.max_rounds)
             block_pool.may_be_cut = True

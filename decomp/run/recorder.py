@@ -6,17 +6,18 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
 from decomp.coordinator import Coordinator
-from decomp.errors import TatonnementError
+from decomp.errors import CheckpointError, TatonnementError
 from decomp.layout import Answers, Layout
 from decomp.messages import FloatArray, Key, Request
 from decomp.parallel.block_pool import BlockPool
+from decomp.parallel.vocabulary import misfit
 from decomp.rules.base import Candidate
 from decomp.run.certificate import Certificate
 from decomp.run.result import Result, Round, Row, UnitPrice
@@ -40,6 +41,23 @@ def residuals(
 
 
 Stale = Iterable[Key]
+
+
+@dataclass(frozen=True, eq=False)
+class RoundsSoFar:
+    """What the rounds so far have left. rows: by columns, as there may be thousands; prices (rounds, n)."""
+
+    rows: Mapping[str, list[Any]]
+    prices: FloatArray
+    visited: list[FloatArray]
+    initial: Round | None
+    final: Round | None
+    certificate: Certificate | None
+    stale_since: Mapping[str, int]
+    elapsed_s: float
+    block_solves: int
+    solver_time_s: float
+    offers: int
 
 
 class Recorder:
@@ -151,37 +169,48 @@ class Recorder:
 
     # -- a run that is taken up --------------------------------------------------------------------------------------
 
-    def memory(self) -> dict[str, Any]:
-        """What the rounds so far have left, as a plain value."""
-        return {
-            # by columns, as there may be thousands of rows; the units' prices follow from the prices
-            "rows": {name: [getattr(row, name) for row in self.rows] for name in KEPT},
-            "prices": np.array(self.prices),
-            "visited": list(self.visited),
-            "initial": _without_model(self.initial),
-            "final": _without_model(self.final),
-            "certificate": self.certificate,
-            "stale_since": self.stale_since,
-            "elapsed_s": self.elapsed_s,
-            "block_solves": self.block_pool.block_solves,
-            "solver_time_s": self.block_pool.solver_time_s,
-            "offers": self.files.offers_so_far() if self.files is not None else 0,
-        }
+    def memory(self) -> RoundsSoFar:
+        """What the rounds so far have left, as plain data."""
+        return RoundsSoFar(
+            rows={name: [getattr(row, name) for row in self.rows] for name in KEPT},
+            prices=np.array(self.prices),
+            visited=list(self.visited),
+            initial=_without_model(self.initial),
+            final=_without_model(self.final),
+            certificate=self.certificate,
+            stale_since=self.stale_since,
+            elapsed_s=self.elapsed_s,
+            block_solves=self.block_pool.block_solves,
+            solver_time_s=self.block_pool.solver_time_s,
+            offers=self.files.offers_so_far() if self.files is not None else 0,
+        )
 
-    def take_up(self, memory: Mapping[str, Any], source: Path) -> None:
+    def check(self, memory: RoundsSoFar) -> None:
+        """Raises CheckpointError where that cannot be what a recorder of this run has left."""
+        hints = get_type_hints(Row)
+        if set(memory.rows) != set(KEPT):
+            raise CheckpointError("its rows have other columns than those of this version")
+        if memory.prices.shape[1:] != (len(self.coordinator.nodes),):
+            raise CheckpointError(f"its prices have the shape {memory.prices.shape}")
+        for name, values in memory.rows.items():
+            wrong = next(filter(None, (misfit(value, hints[name]) for value in values)), "")
+            if wrong or len(values) != len(memory.prices):
+                raise CheckpointError(f"its rows have {wrong or f'{len(values)} values'} in {name}")
+
+    def take_up(self, memory: RoundsSoFar, source: Path) -> None:
         """Go on from what `memory` gave; source: the folder with the files of then. Raises OSError."""
-        self.prices = list(memory["prices"])
-        columns = zip(*(memory["rows"][name] for name in KEPT), strict=True)
+        self.prices = list(memory.prices)
+        columns = zip(*(memory.rows[name] for name in KEPT), strict=True)
         self.rows = [
             Row(**dict(zip(KEPT, values, strict=True)), unit_prices=tuple(self._unit_prices(price)))
             for values, price in zip(columns, self.prices, strict=True)
         ]
-        self.visited.extend(memory["visited"])
-        self.initial, self.final, self.certificate = memory["initial"], memory["final"], memory["certificate"]
-        self.stale_since, self._earlier_s = memory["stale_since"], memory["elapsed_s"]
-        self.block_pool.block_solves, self.block_pool.solver_time_s = memory["block_solves"], memory["solver_time_s"]
+        self.visited.extend(memory.visited)
+        self.initial, self.final, self.certificate = memory.initial, memory.final, memory.certificate
+        self.stale_since, self._earlier_s = dict(memory.stale_since), memory.elapsed_s
+        self.block_pool.block_solves, self.block_pool.solver_time_s = memory.block_solves, memory.solver_time_s
         if self.files is not None:
-            self.files.take_up(self.rows, self.prices, self.coordinator.nodes, source, memory["offers"])
+            self.files.take_up(self.rows, self.prices, self.coordinator.nodes, source, memory.offers)
 
     def _worst_entry(self, said: Round, candidate: Candidate | None) -> str:
         R, spread = residuals(self.layout, said.answers, said.request, candidate)

@@ -12,9 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
+import re
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +26,16 @@ from typing import Any
 import numpy as np
 
 from decomp.errors import CheckpointError
-from decomp.plain_value import flatten, unflatten
+from decomp.parallel.serialization import LARGEST, NOT_UNDERSTOOD, flatten, unflatten
+from decomp.parallel.vocabulary import Vocabulary
 from decomp.storage.provenance import differences
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, ROOT = "manifest.json", "root.npz"
+BLOCKS = re.compile(r"blocks-\d{4,}\.npz")
+UNREADABLE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -76,14 +82,19 @@ class Keeper:
         return by_rounds or (s.every_minutes > 0 and time.monotonic() - self._written >= 60 * s.every_minutes)
 
     def save(
-        self, done: int, content: Any, shared: Mapping[str, Any], save_blocks: Callable[[Path], Mapping[str, str]]
+        self,
+        done: int,
+        content: Any,
+        shared: Mapping[str, Any],
+        vocabulary: Vocabulary,
+        save_blocks: Callable[[Path], Mapping[str, str]],
     ) -> str:
         """Write the checkpoint after `done` rounds; returns what went wrong, "" if nothing: a run goes on without."""
         beside = self.folder / ".unfinished"
         self._written = time.monotonic()
         try:
             self._make_room(beside)
-            structure, arrays = flatten(content, shared)
+            structure, arrays = flatten(content, shared, vocabulary)
             told = np.frombuffer(json.dumps(structure).encode(), np.uint8)
             written = {str(i): array for i, array in enumerate(arrays)}
             files = {ROOT: write_arrays(beside / ROOT, {**written, "structure": told}), **save_blocks(beside)}
@@ -137,11 +148,15 @@ class Checkpoint:
     rounds: int
     block_files: tuple[str, ...]
 
-    def content(self, shared: Mapping[str, Any]) -> Any:
+    def content(self, shared: Mapping[str, Any], vocabulary: Vocabulary) -> Any:
         """What was given to `Keeper.save`. Raises CheckpointError."""
         arrays = read_arrays(self.folder / ROOT)
-        structure = json.loads(arrays.pop("structure").tobytes())
-        return unflatten(structure, {int(i): array for i, array in arrays.items()}, shared)
+        try:
+            structure = json.loads(arrays.pop("structure").tobytes())
+            numbered = {int(i): array for i, array in arrays.items()}
+        except NOT_UNDERSTOOD as error:
+            raise CheckpointError(f"{self.folder / ROOT} is not understood: {type(error).__name__}: {error}") from error
+        return unflatten(structure, numbered, shared, vocabulary)
 
 
 def find_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Checkpoint:
@@ -177,9 +192,30 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file, without pickle."""
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    """The arrays of an npz file, without pickle, none larger than what is there of it. Raises CheckpointError."""
+    try:
+        with path.open("rb") as opened, zipfile.ZipFile(opened) as entries:
+            _refuse_promises(entries)
+            opened.seek(0)
+            with np.load(opened, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+    except UNREADABLE as error:
+        raise CheckpointError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _refuse_promises(entries: zipfile.ZipFile) -> None:
+    """Raises ValueError where an array says that it is larger than what is there of it: memory is asked for first."""
+    for entry in entries.infolist():
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{entry.filename} is compressed, which no checkpoint is")
+        with entries.open(entry) as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+            if dtype.hasobject:
+                raise ValueError(f"{entry.filename} is an array of objects")
+            if math.prod(shape) * dtype.itemsize != entry.file_size - file.tell():
+                raise ValueError(f"{entry.filename} has the shape {shape}, which is not its size")
 
 
 def _verified(place: Path) -> dict[str, Any]:
@@ -190,10 +226,15 @@ def _verified(place: Path) -> dict[str, Any]:
             raise CheckpointError(f"{MANIFEST} does not have its checksum")
         if content["format"] != FORMAT:
             raise CheckpointError(f"its format is {content['format']}, this version reads {FORMAT}")
+        if type(content["rounds"]) is not int or not 0 < content["rounds"] < LARGEST:
+            raise CheckpointError(f"it says that it was written after {content['rounds']!r} rounds")
+        strange = [name for name in content["files"] if name != ROOT and not BLOCKS.fullmatch(name)]
+        if strange or ROOT not in content["files"]:
+            raise CheckpointError(f"{MANIFEST} names {', '.join(strange) or 'no ' + ROOT}, which no checkpoint does")
         for name, digest in content["files"].items():
             if _hash(place / name) != digest:
                 raise CheckpointError(f"{name} does not have its checksum")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, *NOT_UNDERSTOOD) as error:
         raise CheckpointError(f"cannot be read: {type(error).__name__}: {error}") from error
     return dict(content)
 

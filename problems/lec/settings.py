@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     PlainValidator,
     Tag,
+    ValidationInfo,
     create_model,
     model_validator,
 )
@@ -36,13 +37,13 @@ def _is_device(thing: Any) -> bool:
     return isinstance(thing, type) and issubclass(thing, Device)
 
 
-def _by_kind(table: Any) -> Device:
+def _by_kind(table: Any, info: ValidationInfo) -> Device:
     if isinstance(table, Device):
         return table
     if not isinstance(table, Mapping) or not isinstance(table.get("kind"), str):
         raise ValueError("a device is a table with kind = 'module:Name' and the device's settings")
     try:
-        found = _DEVICES.find(table["kind"], [Path.cwd()])
+        found = _DEVICES.find(table["kind"], (info.context or {}).get("folders") or [Path.cwd()])
     except NotFound as error:
         raise ValueError(str(error)) from error
     return found.model_validate({k: v for k, v in table.items() if k != "kind"})
