@@ -34,6 +34,8 @@ from decomp.parallel.ranks import Serial
 from decomp.parallel.serialization import flatten, unflatten
 from decomp.parallel.vocabulary import Vocabulary, is_kind
 from decomp.rules import ADMM, RULES, Newton, ProgressiveHedging
+from decomp.rules.penalties import Penalty
+from decomp.rules.wrappers import Damped
 from decomp.run.certificate import CertificateSettings
 from decomp.run.engine import Limits, run
 from decomp.run.result_files import GrowingFiles, write
@@ -700,6 +702,11 @@ def test_only_data_has_a_name():
         assert not is_kind(acts)
         assert OURS.name_of(acts) is None
     assert OURS.name_of(Inner) == "test_restart.Inner"
+
+
+def test_what_a_rule_within_a_rule_writes_has_a_name():
+    assert Vocabulary.of(Damped).name_of(Penalty) is None
+    assert Vocabulary.of(Damped(ADMM())).name_of(Penalty) == "penalties.Penalty"
 
 
 def test_states_of_blocks_of_any_shape_come_back():

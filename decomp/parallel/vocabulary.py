@@ -33,7 +33,7 @@ class Vocabulary:
 
         A module of another package is not searched: of it only the kinds that are imported by name are known.
         """
-        waiting = [sys.modules[(thing if isinstance(thing, type) else type(thing)).__module__] for thing in origins]
+        waiting = [sys.modules[cls.__module__] for thing in origins for cls in _classes(thing)]
         seen, kinds = set(), set()
         while waiting:
             module = waiting.pop()
@@ -64,6 +64,16 @@ class Vocabulary:
             except (NameError, TypeError):
                 self._hints[cls] = {}
         return self._hints[cls]
+
+
+def _classes(thing: Any) -> Iterator[type]:
+    """The class of an object and those of the dataclasses in it: a rule may hold another one."""
+    yield thing if isinstance(thing, type) else type(thing)
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        for field in dataclasses.fields(thing):
+            value = getattr(thing, field.name)
+            if dataclasses.is_dataclass(value):
+                yield from _classes(value)
 
 
 def is_named_tuple(cls: type) -> bool:

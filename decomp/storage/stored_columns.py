@@ -6,14 +6,13 @@ whatever has become of the coordinator, the prices and the other blocks. It prov
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from decomp.errors import InputError, Mistake
+from decomp.errors import CheckpointError, InputError, Mistake
 from decomp.layout import Layout
 from decomp.messages import Coupling, FloatArray, IntArray, Key
 from decomp.rules.columns import Columns, Held
@@ -150,7 +149,9 @@ def read_earlier(folder: Path) -> StoredColumns:
             raise ValueError(f"its format is {int(a['format'])}, this version reads {FORMAT}")
         earlier = _from_arrays(a)
         trouble = _inconsistent(earlier)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except CheckpointError as error:
+        raise wrong(str(error), "run the earlier case again") from None
+    except (ValueError, KeyError, IndexError, TypeError) as error:
         raise wrong(f"cannot be read: {type(error).__name__}: {error}", "run the earlier case again") from None
     if trouble:
         raise wrong(trouble, "run the earlier case again")
