@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from decomp.blocks.pyomo_block import PyomoSubproblem
 from decomp.blocks.solve.solver_state import BlockSettings
 from decomp.messages import Signal, Status
-from problems.microgrid.calls import STATES, CallSettings, call_probability, over_calls
+from problems.microgrid.calls import STATES, Calls, CallSettings, call_probability, over_calls
 from problems.microgrid.data import SERVICES, Scene
 from problems.microgrid.losses import ConverterLoss, LossRegions, LossSteps, excess
 from problems.microgrid.micro_turbine import MicroTurbine
@@ -36,7 +36,7 @@ class Alone(PyomoSubproblem):
 
     def __init__(self, name, unit, given, reactive_cost="opportunity", stores=False, call=CALL):
         self.name, self.unit, self.scene = name, unit, given
-        self.setting = Setting(call, reactive_cost, stores)
+        self.setting = Setting(Calls.of(call, given.n), reactive_cost, stores)
         super().__init__(settings=BlockSettings(tangent_tol=1e-6))
 
     def build(self):

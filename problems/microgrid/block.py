@@ -12,8 +12,18 @@ import pyomo.environ as pyo
 from decomp.blocks.compile.outer_approximation import ConvexTerm
 from decomp.blocks.pyomo_block import PyomoSubproblem
 from decomp.messages import FloatArray, Response
+from problems.microgrid.calls import Calls
 from problems.microgrid.data import SERVICES, MicrogridData, Scene
-from problems.microgrid.markets import SOLD, Sales, add_markets, prices_of_shortfall, sells_reactive
+from problems.microgrid.markets import (
+    SOLD,
+    Sales,
+    add_markets,
+    committed_products,
+    price_of_surplus,
+    prices_of_shortfall,
+    sells_reactive,
+    worth_usd_per_mw,
+)
 from problems.microgrid.settings import MicrogridSettings
 from problems.microgrid.unit import AlgebraicTerm, Contribution, Series, Setting
 from problems.risk import Risk, add_risk
@@ -26,6 +36,7 @@ class Scenario:
     parts: Mapping[str, Contribution]
     sales: Sales
     cost_usd: Any
+    products: tuple[str, ...] = ()
 
     @property
     def convex(self) -> list[AlgebraicTerm]:
@@ -34,25 +45,25 @@ class Scenario:
     @property
     def committed(self) -> list[Any]:
         """The bids product by product and step by step, in the order of `entries`."""
-        bid = self.sales.bid
-        return [x for name, series in bid.items() for x in series if name in SOLD or not _all_numbers(series)]
+        return [x for name in self.products for x in self.sales.bid[name]]
 
 
 def add_scenario(
     b: pyo.Block, settings: MicrogridSettings, scene: Scene, bid_limit: Mapping[str, FloatArray]
 ) -> Scenario:
     """Add units and markets of one scenario to the block b. Paper 2, eqs. (1)-(18), (26)-(31), (36)-(59)."""
-    setting = Setting(settings.market.call, settings.market.reactive_cost, stores=settings.takes_power)
+    calls = Calls.of(settings.market.call, scene.n, scene.call_probability)
+    setting = Setting(calls, settings.market.reactive_cost, settings.takes_power, bool(settings.load))
     b.unit = pyo.Block()
     parts = {}
     for name, unit in settings.units.items():
         block = pyo.Block()
         b.unit.add_component(name, block)
         parts[name] = unit.add(block, scene, setting, name)
-    sales = add_markets(b, settings.market, scene, list(parts.values()), bid_limit)
+    sales = add_markets(b, settings.market, scene, list(parts.values()), bid_limit, calls)
     spent = sum(x for part in parts.values() for x in part.cost_usd) + sum(sales.bought_back_usd)
     earned = sum(x for series in sales.revenue_usd.values() for x in series)
-    return Scenario(parts, sales, spent - earned)  # (25)
+    return Scenario(parts, sales, spent - earned, coupled_products(settings))  # (25)
 
 
 class MicrogridScenario(PyomoSubproblem):
@@ -87,7 +98,7 @@ class MicrogridScenario(PyomoSubproblem):
         found = add_scenario(model, self.microgrid, self.scene, self.bid_limit)
         self._convex = found.convex
         model.cost = pyo.Expression(expr=found.cost_usd)
-        entries = found.committed if self.microgrid.market.stage == "committed" else []
+        entries = found.committed
         if not entries and not risk_of(self.microgrid).averse:
             model.nothing = pyo.Var(bounds=(0.0, 0.0))
             entries = [model.nothing]
@@ -133,28 +144,35 @@ def risk_of(settings: MicrogridSettings) -> Risk:
 
 def entries(settings: MicrogridSettings, steps: Sequence[str]) -> tuple[str, ...]:
     """Names of the coupling entries, without the value at risk."""
-    if settings.market.stage == "per_scenario":
+    products = coupled_products(settings)
+    if not products:
         return () if risk_of(settings).averse else ("nothing",)
-    products = [*SOLD, *(["reactive"] if sells_reactive(settings.market) else [])]
     return tuple(f"{product}@{step}" for product in products for step in steps)
+
+
+def coupled_products(settings: MicrogridSettings) -> tuple[str, ...]:
+    """The products whose bids are entries: equal in all scenarios."""
+    committed = committed_products(settings.market)
+    return (*committed, "reactive") if committed == SOLD and sells_reactive(settings.market) else committed
 
 
 def weights(settings: MicrogridSettings, n: int, dt_h: float) -> FloatArray:
     """(n_u,) weight of each entry: dt of the bids, 1 of the value at risk."""
     names = entries(settings, [""] * n)
-    hourly = np.full(len(names), dt_h if settings.market.stage == "committed" else 1.0)
+    hourly = np.full(len(names), dt_h if coupled_products(settings) else 1.0)
     return risk_of(settings).extended(hourly, 1.0)
 
 
 def reference_prices(settings: MicrogridSettings, data: MicrogridData) -> FloatArray:
     """(n_u,) what a unit of each entry is worth to the market in expectation, for rules that need a scale."""
-    if settings.market.stage == "per_scenario":
+    products = coupled_products(settings)
+    if not products:
         return np.full(len(entries(settings, ())), 1.0)
-    worth = {"energy": np.abs(data.prob @ data.energy_usd_per_mwh), "reactive": data.reactive_usd_per_mvarh}
-    for name in SERVICES:
-        called = data.prob @ data.called_usd_per_mwh[name]
-        worth[name] = np.abs(data.contract_usd_per_mwh[name] + getattr(settings.market.call, name) * called)
-    products = [*SOLD, *(["reactive"] if sells_reactive(settings.market) else [])]
+    scenes = [data.scene(name) for name in data.names]
+    calls = Calls.of(settings.market.call, scenes[0].n, data.call_probability)
+    by_scene = [worth_usd_per_mw(settings.market, scene, calls) for scene in scenes]
+    worth = {name: np.abs(data.prob @ [worth[name] for worth in by_scene]) for name in SOLD}
+    worth["reactive"] = data.reactive_usd_per_mvarh
     return np.maximum(np.concatenate([worth[name] for name in products]), LEAST_WORTH)
 
 
@@ -165,8 +183,7 @@ def bid_limits(settings: MicrogridSettings, data: MicrogridData) -> dict[str, Fl
     """(T,) by product: most that the units can offer in any scenario and the grid takes. Paper 2, eqs. (48)-(52)."""
     scenes = [data.scene(name) for name in data.names]
     most = np.max([units_mw(settings, x) for x in scenes], axis=0)
-    limit = settings.market.limit
-    taken = {name: getattr(limit, f"{name}_mw") for name in SOLD}
+    taken = {name: scenes[0].limit_mw(settings.market, name) for name in SOLD}
     return {name: most if top is None else np.minimum(most, top) for name, top in taken.items()}
 
 
@@ -184,32 +201,32 @@ def cost_range_usd(
         scene = data.scene(name)
         units = [unit.cost_range_usd(scene, n) for n, unit in settings.units.items()]
         most = units_mw(settings, scene)
-        best, worst = _revenue_range(settings, scene, bid_limit, most)
+        best, worst = revenue_range_usd(settings, scene, bid_limit, most)
         least = min(least, sum(low for low, _ in units) - best)
         greatest = max(greatest, sum(high for _, high in units) - worst)
     return float(least), float(greatest)
 
 
-def _revenue_range(
+def revenue_range_usd(
     settings: MicrogridSettings, scene: Scene, bid_limit: Mapping[str, FloatArray], most_mw: FloatArray
 ) -> tuple[float, float]:
     """Most and least revenue; one MW can be energy or one of the upward services, and regulation down besides."""
     market, dt = settings.market, scene.dt_h
-    worth = {
-        name: scene.contract_usd_per_mwh[name] + getattr(market.call, name) * scene.called_usd_per_mwh[name]
-        for name in SERVICES
-    } | {"energy": scene.energy_usd_per_mwh}
+    worth = worth_usd_per_mw(market, scene, Calls.of(market.call, scene.n, scene.call_probability))
+    bought = market.buy_mw * (scene.energy_usd_per_mwh + market.buy_fee_usd_per_mwh)
     most = {name: np.maximum(worth[name], 0.0) * bid_limit[name] for name in SOLD}
     upward = [name for name in SOLD if name != "regulation_down"]
     dearest = np.max([np.maximum(worth[name], 0.0) for name in upward], axis=0)
     up = np.minimum(np.sum([most[name] for name in upward], axis=0), dearest * most_mw)
-    best = float(dt * np.sum(up + most["regulation_down"] + scene.reactive_usd_per_mvarh * market.paid_mvar))
+    reactive = scene.reactive_usd_per_mvarh * market.paid_mvar
+    best = float(dt * np.sum(up + most["regulation_down"] + reactive + np.maximum(-bought, 0.0)))
     worst = float(dt * np.sum([np.minimum(worth[name], 0.0) * bid_limit[name] for name in SOLD]))
-    if market.stage == "committed":
+    worst -= float(dt * np.sum(np.maximum(bought, 0.0)))
+    committed = committed_products(market)
+    if committed:
         back = prices_of_shortfall(market, scene)
-        worst -= float(dt * np.sum([np.maximum(back[name] - worth[name], 0.0) * bid_limit[name] for name in SOLD]))
+        limit = {name: bid_limit[name] + (market.buy_mw if name == "energy" else 0.0) for name in committed}
+        worst -= float(dt * np.sum([np.maximum(back[name] - worth[name], 0.0) * limit[name] for name in committed]))
+        surplus = np.minimum(price_of_surplus(market, scene), 0.0) * limit["energy"]
+        worst += float(dt * np.sum(surplus))
     return best, worst
-
-
-def _all_numbers(series: Series) -> bool:
-    return all(isinstance(x, int | float) for x in series)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -16,6 +17,8 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 # what is added to the power in each state: of regulation up, regulation down, spinning, non-spinning
 STATES = ((0, 0, 0, 0), (1, 0, 0, 0), (0, 0, 1, 0), (0, 0, 1, 1), (0, -1, 0, 0))
+OF_STATES = ("regulation_up", "regulation_down", "spinning", "nonspinning")
+UPWARD = ("regulation_up", "spinning", "nonspinning")
 
 
 class CallSettings(BaseModel):
@@ -48,6 +51,39 @@ class CallSettings(BaseModel):
         """
         up, down, spinning, both = self.regulation_up, self.regulation_down, self.spinning, self.nonspinning
         return (1.0 - up - down - spinning, up, spinning - both, both, down)
+
+
+@dataclass(frozen=True, eq=False)
+class Calls:
+    """How probable each service is called in each step: `at` (T,) holds the probabilities of every step."""
+
+    at: tuple[CallSettings, ...]
+
+    @classmethod
+    def of(cls, call: CallSettings, steps: int, hourly: Mapping[str, FloatArray] | None = None) -> Calls:
+        """The probabilities of the case file, those of `hourly` (T,) by service over them.
+
+        Raises pydantic.ValidationError where those of a step are no probabilities.
+        """
+        if not hourly:
+            return cls((call,) * steps)
+        rows = ({**call.model_dump(), **{name: float(p[k]) for name, p in hourly.items()}} for k in range(steps))
+        return cls(tuple(CallSettings(**row) for row in rows))
+
+    def __getitem__(self, service: str) -> FloatArray:
+        """(T,) probability of one service."""
+        return np.array([getattr(call, service) for call in self.at])
+
+    def upward(self, offers: Mapping[str, Any], k: int) -> Any:
+        """Power that is expected to be called upwards in step k, of offers by service and step."""
+        return sum(getattr(self.at[k], name) * offers[name][k] for name in UPWARD)
+
+    def alike(self, steps: Sequence[int]) -> list[tuple[CallSettings, list[int]]]:
+        """The steps with the same probabilities together, in the order of their first ones."""
+        found: dict[tuple[float, ...], tuple[CallSettings, list[int]]] = {}
+        for k in steps:
+            found.setdefault(self.at[k].weights, (self.at[k], []))[1].append(k)
+        return list(found.values())
 
 
 def call_probability(requirement_mw: ArrayLike, load_mw: ArrayLike) -> float:

@@ -14,7 +14,7 @@ import pyomo.environ as pyo
 from pydantic import Discriminator, Tag, model_validator
 
 from decomp.messages import FloatArray
-from problems.microgrid.calls import expected, over_calls
+from problems.microgrid.calls import CallSettings, expected, over_calls
 from problems.microgrid.data import Scene
 from problems.microgrid.losses import SMOOTH, ConverterLoss, LossSteps, add_lines
 from problems.microgrid.reactive_offer import ReactiveOffer
@@ -128,7 +128,8 @@ class Converter(Unit):
         def regulation_down(b: pyo.Block, k: int) -> object:  # (45)
             return b.regulation_down_mw[k] <= b.energy_mw[k]
 
-        terms = [self._cost_term(b, offers, steps, setting, scene.dt_h)] if steps else []
+        b.cost_usd = pyo.Var(steps, bounds=(0.0, None))
+        terms = [self._cost_term(b, offers, some, call, scene.dt_h) for call, some in setting.call.alike(steps)]
         terms += self._loss(b, steps, additional=not within)
         terms += self.capability(b, steps, most) if steps else []
         q_cost, more = self._reactive_cost(b, scene, setting, steps)
@@ -143,15 +144,16 @@ class Converter(Unit):
             states={("loss", "mw"): [b.loss_mw[k] if k in cost else 0.0 for k in scene.steps]},
         )
 
-    def _cost_term(self, b: pyo.Block, offers: Any, steps: Sequence[int], setting: Setting, dt: float) -> AlgebraicTerm:
-        """cost_usd >= dt sum_k w_k G sqrt((P + r_k)^2 + Q^2). Paper 2, eqs. (9), (16), (30)."""
-        b.cost_usd = pyo.Var(steps, bounds=(0.0, None))
-        function, gradient = over_calls(setting.call, _apparent, _apparent_gradient, dt * self.om_usd_per_mwh)
+    def _cost_term(
+        self, b: pyo.Block, offers: Any, steps: Sequence[int], call: CallSettings, dt: float
+    ) -> AlgebraicTerm:
+        """cost_usd >= dt sum_k w_k G sqrt((P + r_k)^2 + Q^2), same probabilities. Paper 2, eqs. (9), (16), (30)."""
+        function, gradient = over_calls(call, _apparent, _apparent_gradient, dt * self.om_usd_per_mwh)
         reserves = [list(a) for a in zip(*(services(offers, k) for k in steps), strict=True)]
         arguments = [[b.power_mw[k] for k in steps], *reserves, [b.q_mvar[k] for k in steps]]
 
         def exact(t: Any, p: Any, *args: Any) -> Any:
-            apparent = expected(setting.call, lambda p, q: (p**2 + q**2 + SMOOTH) ** 0.5, p, args[:4], args[4])
+            apparent = expected(call, lambda p, q: (p**2 + q**2 + SMOOTH) ** 0.5, p, args[:4], args[4])
             return t >= dt * self.om_usd_per_mwh * apparent
 
         return AlgebraicTerm(

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from decomp.messages import FloatArray
 from problems.microgrid.input_settings import MARKETS as SERVICES
 from problems.scenarios.scenario_set import Moments
 from problems.time_series import TimeAxis
+
+if TYPE_CHECKING:
+    from problems.microgrid.settings import MarketSettings
 
 WHOLE = "MG"  # what the microgrid as a whole is called among its units
 PRODUCTS = ("energy", *SERVICES, "reactive")
@@ -30,6 +36,9 @@ class MicrogridData:
     wind_forecast_ms, irradiance_forecast_wm2        (T,) what the scenarios were drawn around
     available_mw             by wind or solar unit (S, T): most that it could generate
     sample                   moments of the large sample the scenarios stand for; None where they are given
+    call_probability         by service (T,): over those of the case file, which are of every step
+    market_limit_mw          by product (T,): most that the grid takes, over those of the case file
+    load_mw                  by load unit (T,): its own consumption
     """
 
     axis: TimeAxis
@@ -46,6 +55,9 @@ class MicrogridData:
     irradiance_forecast_wm2: FloatArray
     available_mw: Mapping[str, FloatArray]
     sample: Moments | None = None
+    call_probability: Mapping[str, FloatArray] = field(default_factory=dict)
+    market_limit_mw: Mapping[str, FloatArray] = field(default_factory=dict)
+    load_mw: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def scene(self, scenario: str) -> Scene:
         """One scenario on its own. Raises ValueError for a name that is none."""
@@ -58,6 +70,9 @@ class MicrogridData:
             reactive_usd_per_mvarh=self.reactive_usd_per_mvarh,
             reactive_required_mvar=self.reactive_required_mvar,
             available_mw={name: power[s] for name, power in self.available_mw.items()},
+            call_probability=self.call_probability,
+            market_limit_mw=self.market_limit_mw,
+            load_mw=self.load_mw,
         )
 
 
@@ -72,6 +87,15 @@ class Scene:
     reactive_usd_per_mvarh: FloatArray
     reactive_required_mvar: FloatArray
     available_mw: Mapping[str, FloatArray]
+    call_probability: Mapping[str, FloatArray] = field(default_factory=dict)
+    market_limit_mw: Mapping[str, FloatArray] = field(default_factory=dict)
+    load_mw: Mapping[str, FloatArray] = field(default_factory=dict)
+
+    def limit_mw(self, market: MarketSettings, product: str) -> FloatArray | None:
+        """(T,) most that the grid takes of a product, None where it takes all. Paper 2, eqs. (48)-(52)."""
+        flat = getattr(market.limit, f"{product}_mw")
+        hourly = self.market_limit_mw.get(product)
+        return hourly if hourly is not None else None if flat is None else np.full(self.n, float(flat))
 
     @property
     def n(self) -> int:

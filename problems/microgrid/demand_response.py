@@ -52,9 +52,7 @@ class DemandResponse(Unit):
         b.outstanding_mwh = pyo.Var(steps, bounds=(0.0, self.energy_mwh))
         b.outstanding_mwh[scene.n - 1].setub(0.0)
         curtailed = [
-            b.energy_mw[k]
-            + sum(getattr(call, s) * offers[s][k] for s in ("regulation_up", "spinning", "nonspinning"))
-            - call.regulation_down * b.regulation_down_mw[k]
+            b.energy_mw[k] + call.upward(offers, k) - float(call["regulation_down"][k]) * b.regulation_down_mw[k]
             for k in steps
         ]
 

@@ -157,7 +157,11 @@ def read_inputs(settings: MicrogridSettings, axis: TimeAxis, folder: Path) -> Mi
     found = Collector()
     prices = found.of(read_prices, axis, settings.prices, folder)
     weather = found.of(read_weather, axis, settings.series, settings.scenarios, folder)
-    if prices is None or weather is None:
+    loads = {
+        name: found.of(read_series, axis, load.consumption, folder, f"load.{name}.consumption")
+        for name, load in settings.load.items()
+    }
+    if prices is None or weather is None or found.mistakes:
         raise InputError(found.mistakes)
     scenarios = weather.scenarios
     wind, irradiance = scenarios.series[WIND], scenarios.series[IRRADIANCE]
@@ -185,4 +189,5 @@ def read_inputs(settings: MicrogridSettings, axis: TimeAxis, folder: Path) -> Mi
         irradiance_forecast_wm2=weather.forecast[IRRADIANCE],
         available_mw=available,
         sample=None if weather.reduction is None else weather.reduction.before,
+        load_mw={name: load for name, load in loads.items() if load is not None},
     )

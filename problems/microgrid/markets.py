@@ -1,4 +1,4 @@
-"""What the microgrid sells and for how much: bids, contracts, calls and limits.
+"""What the microgrid sells and buys, and for how much: bids, contracts, calls and limits.
 
 Paper 2, eqs. (1)-(2), (26)-(29), (48)-(53).
 """
@@ -13,6 +13,7 @@ import numpy as np
 import pyomo.environ as pyo
 
 from decomp.messages import FloatArray
+from problems.microgrid.calls import Calls
 from problems.microgrid.data import PRODUCTS, SERVICES, UNIT_OF, Scene
 from problems.microgrid.settings import MarketSettings
 from problems.microgrid.unit import Contribution, Series
@@ -22,11 +23,28 @@ SOLD = tuple(name for name in PRODUCTS if name != "reactive")
 
 @dataclass(frozen=True, eq=False)
 class Sales:
-    """Bids by product (T,), revenue by kind in $ of each step (T,), and what buying back costs (T,)."""
+    """Bids by product (T,), revenue by product in $ of each step (T,), and what deviations from the bids cost (T,)."""
 
     bid: Mapping[str, Series]
     revenue_usd: Mapping[str, Series]
     bought_back_usd: Series
+
+
+def committed_products(market: MarketSettings) -> tuple[str, ...]:
+    """The products whose bids are equal in all scenarios."""
+    return {"committed": SOLD, "energy_committed": ("energy",), "per_scenario": ()}[market.stage]
+
+
+def worth_usd_per_mw(market: MarketSettings, scene: Scene, calls: Calls) -> dict[str, FloatArray]:
+    """(T,) what a MW sold for an hour earns in expectation, by product. Paper 2, eqs. (27), (29).
+
+    Energy called down is paid as printed, or bought back: then it costs its price.
+    """
+    worth = {"energy": scene.energy_usd_per_mwh}
+    for name in SERVICES:
+        sign = -1.0 if name == "regulation_down" and market.called_down == "bought_back" else 1.0
+        worth[name] = scene.contract_usd_per_mwh[name] + sign * calls[name] * scene.called_usd_per_mwh[name]
+    return worth
 
 
 def prices_of_shortfall(market: MarketSettings, scene: Scene) -> dict[str, FloatArray]:
@@ -37,49 +55,95 @@ def prices_of_shortfall(market: MarketSettings, scene: Scene) -> dict[str, Float
     return {name: market.shortfall_factor * price for name, price in own.items()}
 
 
+def price_of_surplus(market: MarketSettings, scene: Scene) -> FloatArray:
+    """(T,) $/MWh paid for energy beyond the bid: surplus_factor e of a price e >= 0, (2 - surplus_factor) e below 0."""
+    energy = scene.energy_usd_per_mwh
+    return np.asarray(energy - (1.0 - market.surplus_factor) * np.abs(energy))
+
+
 def add_markets(
     b: pyo.Block,
     market: MarketSettings,
     scene: Scene,
     parts: Sequence[Contribution],
     bid_limit: Mapping[str, FloatArray],
+    calls: Calls,
 ) -> Sales:
-    """Add bids, what stands behind them, and the balance of stored power; returns bids, revenue and its costs.
+    """Add bids, their balance with what the units offer, limits, purchases and the power within the microgrid.
 
-    bid_limit  (T,) greatest bid by product
+        sum_n P_n - bought = bid                          energy and services that are bid by scenario
+        sum_n P_n - bought + short = bid + surplus        energy committed before the scenario is known
+        sum_n P_n + short = bid, short >= 0               services committed
+        sum_n P_n <= limit                                paper 2, eqs. (48)-(52)
+
+    bid_limit  (T,) most of each product that all units can offer and the grid takes
     """
     steps, dt = scene.steps, scene.dt_h
-    b.bid_mw = pyo.Var(SOLD, steps, bounds=lambda _, name, k: (0.0, float(bid_limit[name][k])))  # (48)-(52)
+    committed = committed_products(market)
+    found = {name: scene.limit_mw(market, name) for name in SOLD}
+    tightest = {name: limit for name, limit in found.items() if limit is not None}
+
+    def limits(_: pyo.Block, name: str, k: int) -> tuple[float, float]:
+        return (-market.buy_mw if name == "energy" else 0.0, float(bid_limit[name][k]))
+
+    b.bid_mw = pyo.Var(SOLD, steps, bounds=limits)
     bid: dict[str, Series] = {name: [b.bid_mw[name, k] for k in steps] for name in SOLD}
-    bought_back: list[Any] = [0.0] * scene.n
-    if market.stage == "committed":
-        b.short_mw = pyo.Var(SOLD, steps, bounds=lambda _, name, k: (0.0, float(bid_limit[name][k])))
-        price = prices_of_shortfall(market, scene)
-        bought_back = [dt * sum(float(price[name][k]) * b.short_mw[name, k] for name in SOLD) for k in steps]
+    b.bought_mw = pyo.Var(steps if market.buy_mw > 0 else (), bounds=(0.0, market.buy_mw))
+    bought: Series = [b.bought_mw[k] if market.buy_mw > 0 else 0.0 for k in steps]
+    deviation = _add_deviations(b, market, scene, committed, bid_limit)
 
     def offered(name: str, k: int) -> Any:
         return sum(part.energy_mw[k] if name == "energy" else part.service_mw[name][k] for part in parts)
 
     @b.Constraint(SOLD, steps)
-    def stands_behind_the_bid(b: pyo.Block, name: str, k: int) -> object:
-        short = b.short_mw[name, k] if market.stage == "committed" else 0.0
-        return offered(name, k) + short >= bid[name][k]
+    def offered_is_bid(b: pyo.Block, name: str, k: int) -> object:  # (27), (29)
+        short = b.short_mw[name, k] if name in committed else 0.0
+        surplus = b.surplus_mw[k] if name == "energy" and "energy" in committed else 0.0
+        return offered(name, k) - (bought[k] if name == "energy" else 0.0) + short == bid[name][k] + surplus
+
+    @b.Constraint(list(tightest), steps)
+    def grid_limit(b: pyo.Block, name: str, k: int) -> object:  # (48)-(52)
+        given, limit = offered(name, k), float(tightest[name][k])
+        if isinstance(given, int | float):
+            return pyo.Constraint.Feasible if given <= limit else pyo.Constraint.Infeasible
+        return given <= limit
 
     @b.Constraint(steps)
     def stored_power(b: pyo.Block, k: int) -> object:
         given = sum(part.stored_mw[k] for part in parts if part.stored_mw is not None)
         drawn = sum(part.drawn_mw[k] for part in parts if part.drawn_mw is not None)
-        both = given - drawn
+        both = given + bought[k] - drawn
         return pyo.Constraint.Skip if isinstance(both, int | float) else both == 0.0
 
     bid["reactive"] = _add_reactive(b, market, scene, parts)
-    energy, contract, called = scene.energy_usd_per_mwh, scene.contract_usd_per_mwh, scene.called_usd_per_mwh
-    revenue: dict[str, Series] = {"energy": [dt * float(energy[k]) * bid["energy"][k] for k in steps]}  # (27)
-    for name in SERVICES:  # (29): the contract, and the energy when called
-        worth = contract[name] + getattr(market.call, name) * called[name]
-        revenue[name] = [dt * float(worth[k]) * bid[name][k] for k in steps]
+    worth = worth_usd_per_mw(market, scene, calls)
+    revenue: dict[str, Series] = {name: [dt * float(worth[name][k]) * bid[name][k] for k in steps] for name in SOLD}
+    fee = dt * market.buy_fee_usd_per_mwh
+    revenue["energy"] = [x - fee * bought[k] for k, x in enumerate(revenue["energy"])]
     revenue["reactive"] = [dt * float(scene.reactive_usd_per_mvarh[k]) * bid["reactive"][k] for k in steps]  # (28)
-    return Sales(bid, revenue, bought_back)
+    return Sales(bid, revenue, deviation)
+
+
+def _add_deviations(
+    b: pyo.Block,
+    market: MarketSettings,
+    scene: Scene,
+    committed: Sequence[str],
+    bid_limit: Mapping[str, FloatArray],
+) -> list[Any]:
+    """Shortfall of committed products and surplus energy; returns what they cost in $ of each step."""
+    steps, dt = scene.steps, scene.dt_h
+    if not committed:
+        return [0.0] * scene.n
+    most = {name: bid_limit[name] + (market.buy_mw if name == "energy" else 0.0) for name in SOLD}
+    b.short_mw = pyo.Var(committed, steps, bounds=lambda _, name, k: (0.0, float(most[name][k])))
+    price = prices_of_shortfall(market, scene)
+    cost = [dt * sum(float(price[name][k]) * b.short_mw[name, k] for name in committed) for k in steps]
+    if "energy" in committed:
+        b.surplus_mw = pyo.Var(steps, bounds=lambda _, k: (0.0, float(most["energy"][k])))
+        paid = price_of_surplus(market, scene)
+        cost = [x - dt * float(paid[k]) * b.surplus_mw[k] for k, x in enumerate(cost)]
+    return cost
 
 
 def _add_reactive(b: pyo.Block, market: MarketSettings, scene: Scene, parts: Sequence[Contribution]) -> Series:

@@ -10,7 +10,7 @@ import pyomo.environ as pyo
 from pydantic import model_validator
 
 from decomp.messages import FloatArray
-from problems.microgrid.calls import expected, over_calls
+from problems.microgrid.calls import CallSettings, expected, over_calls
 from problems.microgrid.capability import armature_disc, field_disc
 from problems.microgrid.data import Scene
 from problems.microgrid.losses import LossRegions, add_lines, excess_term
@@ -139,7 +139,7 @@ class MicroTurbine(Unit):
 
         @b.Constraint(steps)
         def regulation_down(b: pyo.Block, k: int) -> object:  # (45)
-            return b.regulation_down_mw[k] <= b.energy_mw[k] - self.p_min_mw
+            return b.regulation_down_mw[k] <= (b.power_mw if setting.load else b.energy_mw)[k] - self.p_min_mw
 
         ramped = b.energy_mw if self.ramp_of == "energy" else b.power_mw
 
@@ -147,7 +147,9 @@ class MicroTurbine(Unit):
         def ramp(b: pyo.Block, k: int) -> object:  # (46), (47)
             return -self.ramp_down_mw * dt, ramped[k] - ramped[k - 1], self.ramp_up_mw * dt
 
-        terms = [self._cost_term(b, offers, steps, setting, dt), *self._loss(b, steps)]
+        b.cost_usd = pyo.Var(steps)
+        terms = [self._cost_term(b, offers, some, call, dt) for call, some in setting.call.alike(steps)]
+        terms += self._loss(b, steps)
         terms += self._capability(b, steps, within, scene)
         q_cost, more = self._reactive_cost(b, scene, setting)
         return Contribution(
@@ -160,16 +162,17 @@ class MicroTurbine(Unit):
             states={("loss", "mw"): [b.loss_mw[k] for k in steps], ("power", "mw"): [b.power_mw[k] for k in steps]},
         )
 
-    def _cost_term(self, b: pyo.Block, offers: Any, steps: Sequence[int], setting: Setting, dt: float) -> AlgebraicTerm:
-        """cost_usd >= dt sum_k w_k C(P + r_k). Paper 2, eqs. (3), (30)."""
-        b.cost_usd = pyo.Var(steps)
+    def _cost_term(
+        self, b: pyo.Block, offers: Any, steps: Sequence[int], call: CallSettings, dt: float
+    ) -> AlgebraicTerm:
+        """cost_usd >= dt sum_k w_k C(P + r_k) in steps with the same probabilities. Paper 2, eqs. (3), (30)."""
         function, gradient = over_calls(
-            setting.call, self.cost_usd_per_h, lambda p: [np.asarray(self.marginal_usd_per_mwh(p))], dt
+            call, self.cost_usd_per_h, lambda p: [np.asarray(self.marginal_usd_per_mwh(p))], dt
         )
         arguments = [[b.power_mw[k] for k in steps], *zip(*(services(offers, k) for k in steps), strict=True)]
 
         def exact(t: Any, p: Any, *r: Any) -> Any:
-            return t >= dt * expected(setting.call, self.cost_usd_per_h, p, r)
+            return t >= dt * expected(call, self.cost_usd_per_h, p, r)
 
         return AlgebraicTerm(
             [b.cost_usd[k] for k in steps], [list(a) for a in arguments], function, gradient, f"{b.name}.cost_usd",

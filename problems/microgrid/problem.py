@@ -191,12 +191,29 @@ def contract_mistakes(settings: MicrogridSettings, data: MicrogridData | None) -
         problem = f"reactive_required_mvar is above the {most:.3g} Mvar that all units together can give{where}"
         remedy = "lower it, or raise the units' ratings"
         mistakes.append(Mistake("", "market", "reactive_required_mvar", problem, remedy))
+    mistakes += limit_mistakes(settings, data)
     if data is None:
         return mistakes
     for name, values in data.available_mw.items():
         if values.shape != (len(data.names), data.axis.settings.steps):
             mistakes.append(Mistake("", "scenarios", name, f"available power has the shape {values.shape}"))
     return mistakes
+
+
+def limit_mistakes(settings: MicrogridSettings, data: MicrogridData | None) -> list[Mistake]:
+    """A limit of the energy below what the turbines always sell: P^E >= P_min by (45), sum_n P^E <= limit by (48)."""
+    least = 0.0 if settings.load else sum(mt.p_min_mw for mt in settings.mt.values())
+    flat = settings.market.limit.energy_mw
+    hourly = None if data is None else data.market_limit_mw.get("energy")
+    limit = np.array([np.inf if flat is None else flat]) if hourly is None else hourly
+    if np.min(limit) >= least - 1e-9:
+        return []
+    where = "" if data is None or hourly is None else f" at {data.axis.labels[int(np.argmin(hourly))]}"
+    problem = (
+        f"infeasible: the grid takes {np.min(limit):g} MW of energy{where} (48), and the turbines "
+        f"{', '.join(settings.mt)} always give at least {least:g} MW"
+    )
+    return [Mistake("", "market.limit", "energy_mw", problem, "raise the limit or lower the turbines' p_min_mw")]
 
 
 def most_reactive_mvar(settings: MicrogridSettings, data: MicrogridData | None) -> tuple[float, str]:

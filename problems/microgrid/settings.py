@@ -12,6 +12,7 @@ from problems.microgrid.calls import CallSettings
 from problems.microgrid.data import WHOLE
 from problems.microgrid.demand_response import DemandResponse
 from problems.microgrid.input_settings import PriceSettings, ScenarioSettings, SeriesSettings
+from problems.microgrid.load import Load
 from problems.microgrid.micro_turbine import MicroTurbine
 from problems.microgrid.solar import Solar
 from problems.microgrid.storage import Storage
@@ -25,7 +26,10 @@ class _Table(BaseModel):
 
 
 class GridLimits(_Table):
-    """Table [market.limit]: most that the grid takes of each product. Paper 2, eqs. (48)-(52). None = no limit."""
+    """Table [market.limit]: most that the grid takes of each product, of all units together. None = no limit.
+
+    Paper 2, eqs. (48)-(52). Limits by hour are columns <product>_limit_mw of the price file.
+    """
 
     energy_mw: Size | None = None
     regulation_up_mw: Size | None = None
@@ -37,11 +41,18 @@ class GridLimits(_Table):
 class MarketSettings(_Table):
     """Table [market].
 
-    stage                   "committed": bids are equal in all scenarios, the units' dispatch adapts; "per_scenario":
-                            bids adapt too, and only the value at risk is one for all
-    shortfall_factor        what is bid and cannot be delivered or held ready is bought back at so many times the
+    stage                   "committed": bids are equal in all scenarios, the units' dispatch adapts;
+                            "energy_committed": the bids of energy are, those of the services adapt too, as (27) and
+                            (29) print; "per_scenario": all bids adapt, and only the value at risk is one for all
+    shortfall_factor        what is committed and cannot be delivered or held ready is bought back at so many times the
                             product's price (energy: of the energy price, services: of the contract price and the
-                            energy price together); only with stage = "committed"
+                            energy price together)
+    surplus_factor          energy beyond what is committed is paid this share of the energy price; where the price is
+                            negative it costs (2 - surplus_factor) times the price
+    buy_mw                  most that is bought from the grid for stores and loads; 0 = nothing, as in paper 2
+    buy_fee_usd_per_mwh     on top of the energy price
+    called_down             "paid": energy called down is paid the called price, as (29) prints it; "bought_back": the
+                            microgrid pays that price for the energy that it need not generate
     call                    probabilities of being called
     limit                   of each product
     reactive_usd_per_mvarh  availability price gamma_0 of (28)
@@ -52,8 +63,12 @@ class MarketSettings(_Table):
                             "offer": the units' offers (4), (13) are charged instead
     """
 
-    stage: Literal["committed", "per_scenario"] = "committed"
+    stage: Literal["committed", "energy_committed", "per_scenario"] = "committed"
     shortfall_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 4.0
+    surplus_factor: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    buy_mw: Size = 0.0
+    buy_fee_usd_per_mwh: Size = 0.0
+    called_down: Literal["paid", "bought_back"] = "paid"
     call: CallSettings
     limit: GridLimits = GridLimits()
     reactive_usd_per_mvarh: Size
@@ -129,10 +144,13 @@ class UnitTables(_Table):
     solar: dict[str, Solar] = {}
     storage: dict[str, Storage] = {}
     demand_response: dict[str, DemandResponse] = {}
+    load: dict[str, Load] = {}
 
     @model_validator(mode="after")
     def _have_names_of_their_own(self) -> Self:
-        kinds: tuple[Mapping[str, Unit], ...] = (self.mt, self.wind, self.solar, self.storage, self.demand_response)
+        kinds: tuple[Mapping[str, Unit], ...] = (
+            self.mt, self.wind, self.solar, self.storage, self.demand_response, self.load,
+        )  # fmt: skip
         names = [name for kind in kinds for name in kind]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -144,12 +162,12 @@ class UnitTables(_Table):
     @property
     def units(self) -> dict[str, Unit]:
         """Every unit by name, kind by kind."""
-        return {**self.mt, **self.solar, **self.wind, **self.storage, **self.demand_response}
+        return {**self.mt, **self.solar, **self.wind, **self.storage, **self.demand_response, **self.load}
 
     @property
     def takes_power(self) -> bool:
-        """There is something that takes power from the units: a store, or load that catches up."""
-        return bool(self.storage or self.demand_response)
+        """There is something that takes power from the units: a store, load that catches up, or a load of its own."""
+        return bool(self.storage or self.demand_response or self.load)
 
 
 class MicrogridSettings(UnitTables):

@@ -89,8 +89,8 @@ class Storage(Unit):
         def discharged(b: pyo.Block, k: int) -> object:
             if self.reserve_energy == "full":
                 return b.discharge_mw[k] == b.energy_mw[k] + upward(offers, k)
-            called = sum(getattr(call, s) * offers[s][k] for s in ("regulation_up", "spinning", "nonspinning"))
-            return b.discharge_mw[k] == b.energy_mw[k] + called - call.regulation_down * b.regulation_down_mw[k]
+            called = call.upward(offers, k) - float(call["regulation_down"][k]) * b.regulation_down_mw[k]
+            return b.discharge_mw[k] == b.energy_mw[k] + called
 
         @b.Constraint(steps)
         def ready_power(b: pyo.Block, k: int) -> object:  # (56), of all that may be called

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from decomp.blocks.compile.outer_approximation import ConvexTerm
 from decomp.messages import FloatArray
-from problems.microgrid.calls import CallSettings
+from problems.microgrid.calls import Calls
 from problems.microgrid.data import SERVICES, Scene
 
 Size = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -41,12 +41,14 @@ class Setting:
 
     call           probabilities of being called
     reactive_cost  how reactive power is accounted for, see `problems.microgrid.settings.MarketSettings`
-    stores         there is a store that takes the units' power
+    stores         there is something that takes the units' power: a store, a load
+    load           there is a load of its own: a turbine's output need not be sold
     """
 
-    call: CallSettings
+    call: Calls
     reactive_cost: ReactiveCost
     stores: bool
+    load: bool = False
 
 
 @dataclass(frozen=True, eq=False)

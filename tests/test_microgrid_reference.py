@@ -1,0 +1,122 @@
+"""The microgrid against a second model that shares no code with it (cvxpy, Clarabel): the same optimum everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from microgrid import data_of, microgrid, tables
+from microgrid_reference import World, solve
+
+from decomp.case.config import load
+from decomp.errors import InputError
+from problems.microgrid.extensive import solve_extensive
+from problems.microgrid.problem import merged
+from problems.microgrid.results import by_scenario
+from problems.microgrid.settings import MicrogridSettings
+
+CASE = Path(__file__).parents[1] / "problems" / "cases" / "ercot_microgrid.toml"
+STORE = {"storage": {"ESS": {"start_mwh": 2.0}}}
+SETTINGS = {
+    "the paper's stage": {},
+    "committed": {"market": {"stage": "committed"}},
+    "energy committed": {"market": {"stage": "energy_committed"}},
+    "surplus is paid half": {"market": {"stage": "committed", "surplus_factor": 0.5}},
+    "opportunity cost": {"market": {"reactive_cost": "opportunity"}},
+    "offers of reactive power": {"market": {"reactive_cost": "offer"}},
+    "reactive power is sold": {"market": {"reactive_paid_mvar": 1.2, "reactive_usd_per_mvarh": 20.0}},
+    "reserve counts as expected": {"storage": {"ESS": {"reserve_energy": "expected", "start_mwh": 1.0}}},
+    "limit of what is delivered": {"storage": {"ESS": {"discharge_limit": "delivered", "end_mwh": 1.0}}},
+    "outputs are ramped": {"mt": {"MT2": {"ramp_of": "output", "ramp_up_mw": 0.4, "ramp_down_mw": 0.3}}},
+    "turbines with small ratings": {
+        "market": {"reactive_required_mvar": 1.0},
+        "mt": {"MT1": {"rating_mva": 1.05, "loss": None}, "MT2": {"rating_mva": 2.05}},
+    },
+    "a solar converter of 1.5 MVA": {
+        "market": {"reactive_required_mvar": 1.4},
+        "solar": {"PV": {"rating_mva": 1.5, "voltage": {"slope_pu_per_mvar": 0.04}}},
+    },
+    "a wind converter of 0.5 MVA": {"wind": {"WT": {"rating_mva": 0.5, "converter_v_pu": 1.2}}},
+    "averse to risk, by scenario": {"risk": {"w": 0.3, "delta": 0.6}},
+    "averse to risk, committed": {"risk": {"w": 0.3, "delta": 0.6}, "market": {"stage": "committed"}},
+    "limits": {"market": {"limit": {"energy_mw": 3.0, "regulation_up_mw": 1.0, "regulation_down_mw": 0.4}}},
+    "limits, committed": {"market": {"stage": "committed", "limit": {"energy_mw": 2.5, "spinning_mw": 0.2}}},
+    "energy called down is bought back": {
+        "market": {"called_down": "bought_back", "call": {"regulation_down": 0.3}},
+    },
+    "bought from the grid": {"market": {"buy_mw": 1.0, "buy_fee_usd_per_mwh": 2.0}},
+    "bought from the grid, committed": {"market": {"buy_mw": 1.0, "stage": "committed"}},
+}  # fmt: skip
+PRICES = {  # $/MWh
+    "as they are": None,
+    "below zero at first": np.array([-30.0, -30.0, 62.9, 108.6, 193.8, 42.5]),
+}
+
+
+def world_of(problem) -> World:
+    data = problem.data
+    return World(
+        data.axis.dt_h, data.prob, data.energy_usd_per_mwh, data.contract_usd_per_mwh, data.called_usd_per_mwh,
+        data.available_mw, problem.settings.market.reactive_usd_per_mvarh,
+    )  # fmt: skip
+
+
+def both(given, energy=None, scenarios=3):
+    """The problem, its one model at tight tangents, and the independent optimum."""
+    problem = microgrid(given, scenarios)
+    if energy is not None:
+        data = data_of(problem.settings, scenarios)
+        rows = np.tile(energy[: data.axis.settings.steps], (scenarios, 1))
+        problem = problem.with_data(_with_energy(data, rows))
+    case = problem.settings.model_dump(exclude_none=True)
+    return problem, solve_extensive(problem), solve(case, world_of(problem))
+
+
+def _with_energy(data, rows):
+    return replace(data, energy_usd_per_mwh=rows, called_usd_per_mwh=dict.fromkeys(data.called_usd_per_mwh, rows))
+
+
+@pytest.mark.parametrize("prices", PRICES)
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_an_independent_model_has_the_same_optimum(setting, prices):
+    given = merged({**tables(5, stage="per_scenario"), "solver": {"tangent_usd": 1e-6}}, SETTINGS[setting])
+    given["mt"] = {name: {k: v for k, v in unit.items() if v is not None} for name, unit in given["mt"].items()}
+    problem, ours, theirs = both(given, PRICES[prices])
+    assert -ours.objective == pytest.approx(theirs.objective, rel=2e-7)
+    assert -ours.bound >= theirs.objective * (1 - 1e-7)
+    for series in by_scenario(problem, ours.details).values():
+        for name, top in problem.settings.market.limit.model_dump(exclude_none=True).items():
+            own = sum(series[f"{unit}/{name}"] for unit in problem.settings.units)
+            assert np.all(own <= top + 1e-7)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "right"),
+    [
+        ((), 4619.556),
+        (("market.limit.regulation_down_mw=0.0",), 4340.924),
+        (("market.limit.regulation_down_mw=0.0", "market.call.regulation_down=0.3"), 4340.924),
+        (("negative",), 4397.568),
+    ],
+)
+def test_the_shipped_case_has_the_independent_optimum(overrides, right):
+    negative = overrides == ("negative",)
+    fine = ["bidding.curves=[]", "solver.tangent_usd=1e-6", *(() if negative else overrides)]
+    problem = load(CASE, fine).problem
+    if negative:
+        rows = problem.data.energy_usd_per_mwh.copy()
+        rows[:, :8] = -30.0
+        problem = problem.with_data(_with_energy(problem.data, rows))
+    theirs = solve(problem.settings.model_dump(exclude_none=True), world_of(problem))
+    assert theirs.objective == pytest.approx(right, abs=2e-3)
+    assert -solve_extensive(problem).objective == pytest.approx(theirs.objective, rel=2e-7)
+
+
+def test_a_limit_below_what_the_turbines_always_give_is_refused():
+    with pytest.raises(InputError, match=r"infeasible: the grid takes 0.3 MW of energy \(48\).*at least 0.6 MW"):
+        load(CASE, ["market.limit.energy_mw=0.3"])
+    problem = load(CASE, ["market.limit.energy_mw=0.6", "bidding.curves=[]"]).problem
+    assert isinstance(problem.settings, MicrogridSettings)
+    assert solve_extensive(problem).objective < 0
