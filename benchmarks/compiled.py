@@ -24,7 +24,7 @@ class Compiled(Subproblem):
         return response
 
     def evaluate(self, y: FloatArray) -> Response:
-        return self._block.evaluate(y, self._state)
+        return self._block.evaluate(y, self._state)[0]
 
     def convex_program(self, active: BoolArray | None) -> Program:
         return self._block.convex_program(self._state, active)

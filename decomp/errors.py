@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+MOST_NAMES = 3  # of blocks with the same trouble
+
 
 class TatonnementError(Exception):
     """Base of every error this package raises on purpose."""
@@ -45,7 +47,16 @@ class BlockError(TatonnementError):
 
     def __init__(self, failures: dict[str, str]) -> None:
         self.failures = dict(failures)
-        super().__init__("\n".join(f"block {name}: {why}" for name, why in self.failures.items()))
+        alike: dict[str, list[str]] = {}
+        for name, why in self.failures.items():
+            alike.setdefault(why, []).append(name)
+        super().__init__("\n".join(f"{_named(names)}: {why}" for why, names in alike.items()))
+
+
+def _named(names: list[str]) -> str:
+    """The blocks of which the same is true; the first ones of many."""
+    rest = len(names) - MOST_NAMES
+    return ", ".join(f"block {name}" for name in names[:MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 class CoordinatorError(TatonnementError):

@@ -102,6 +102,8 @@ class Signal:
     penalty  (n_u,) or None; >= 0, equal over the scenarios of a unit
     active   (n_u,) True where the coordinator has declared a need (paper 1: the hours t^Q); None = everywhere
     exact    the answer must come with a proven bound: a MILP is solved as a MILP, not with fixed binaries
+    mip_gap  relative gap that a mixed-integer solve may leave; the bound of the answer is the proven one, below the
+             cost of its point by as much. None, or less than the block's own gap = the block's own
     id       number of the question; comes back in the response
     """
 
@@ -111,6 +113,7 @@ class Signal:
     active: BoolArray | None = None
     exact: bool = False
     id: int = 0
+    mip_gap: float | None = None
 
 
 class Status(IntEnum):

@@ -35,6 +35,13 @@ class Subproblem(ABC):
         """Best answer with the coupling vector fixed at y: cost = min {f(x) : y(x) = y}."""
         raise TatonnementError(f"{type(self).__name__} does not declare the ability 'evaluate'")
 
+    def refusal(self) -> str:
+        """Why this installation cannot solve the block (a solver that is missing or faulty); "" = it can.
+
+        Looked at once, when the block has been built and before any is solved.
+        """
+        return ""
+
     def detail(self, response: Response) -> Mapping[str, FloatArray]:
         """Named series of the block's own solution (device schedules), for the result files."""
         return {}

@@ -23,6 +23,7 @@ class SignalBatch(Sequence[Signal]):
     active: BoolArray | None = None
     exact: bool = False
     id: int = 0
+    mip_gap: float | None = None
 
     @classmethod
     def of(cls, signals: Sequence[Signal]) -> SignalBatch | None:
@@ -39,10 +40,11 @@ class SignalBatch(Sequence[Signal]):
                 return None
             else:
                 columns.append(np.array(values))
-        if any((s.exact, s.id) != (first.exact, first.id) for s in signals):
+        kind = first.exact, first.id, first.mip_gap
+        if any((s.exact, s.id, s.mip_gap) != kind for s in signals):
             return None
         price, target, penalty, active = columns
-        return cls(price, target, penalty, active, first.exact, first.id)
+        return cls(price, target, penalty, active, *kind)
 
     def __len__(self) -> int:
         return len(self.price)
@@ -54,7 +56,7 @@ class SignalBatch(Sequence[Signal]):
     def __getitem__(self, i: int | slice) -> Signal | SignalBatch:
         cut = [None if a is None else a[i] for a in (self.price, self.target, self.penalty, self.active)]
         kind: Any = SignalBatch if isinstance(i, slice) else Signal
-        made: Signal | SignalBatch = kind(*cut, self.exact, self.id)
+        made: Signal | SignalBatch = kind(*cut, self.exact, self.id, self.mip_gap)
         return made
 
 

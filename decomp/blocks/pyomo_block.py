@@ -18,7 +18,8 @@ from decomp.blocks.solve.batch_data import Asked
 from decomp.blocks.solve.batched_qp import pull_together
 from decomp.blocks.solve.compiled_block import CompiledBlock
 from decomp.blocks.solve.highs_lp import Options, refused_options
-from decomp.blocks.solve.highs_simplex import Basis
+from decomp.blocks.solve.highs_simplex import Basis, faulty_version
+from decomp.blocks.solve.pyomo_solvers import unusable
 from decomp.blocks.solve.solver_state import BlockSettings, Initial
 from decomp.errors import InputError, Mistake
 from decomp.messages import BoolArray, FloatArray, Response, Signal, Status
@@ -108,6 +109,15 @@ class PyomoSubproblem(Subproblem):
         """The answer as it leaves the block: a report with more in it, a message in the words of the case."""
         return response
 
+    def refusal(self) -> str:
+        if self.solver != "highs":
+            return unusable(self.solver)
+        if not faulty_version():
+            return ""
+        built = self._try(None)  # only a faulty version makes it worth while to look inside beforehand
+        whole = not isinstance(built, Response) and isinstance(built.backend, CompiledBlock) and built.backend.whole
+        return faulty_version() if whole else ""
+
     # -- the block -----------------------------------------------------------------------------------------------------
 
     def solve(self, signal: Signal) -> Response:
@@ -133,7 +143,8 @@ class PyomoSubproblem(Subproblem):
         if rows is not None and rows.target is None and shared.together is not None:
             asked = shared.question([b._built for b in blocks], [b._state for b in blocks], rows)
             if asked is not None:
-                return cls._answered(blocks, signals, rows, *shared.together.solve(asked))
+                answers, bases = shared.together.solve(asked)
+                return cls._answered(blocks, signals, rows, answers, bases)
         pulled: dict[int, Asked] = {}
         for i, (block, signal) in enumerate(zip(blocks, signals, strict=True)):
             backend, state, theta = block._built.backend, block._state, block._built.theta
@@ -145,7 +156,10 @@ class PyomoSubproblem(Subproblem):
         found = pull_together(shared.template, shared.solver, list(pulled.values())) if pulled else []
         for i, one in zip(pulled, found, strict=True):
             if one is not None:
-                out[i], blocks[i]._state = one
+                backend = blocks[i]._built.backend
+                assert isinstance(backend, CompiledBlock)
+                out[i], state = one
+                blocks[i]._state = backend.with_point(state, out[i].y, out[i].cost)
         for i, (block, signal) in enumerate(zip(blocks, signals, strict=True)):
             out[i] = block.finished(out[i]) if i in out else block.solve(signal)
         return [out[i] for i in range(len(blocks))]
@@ -157,13 +171,25 @@ class PyomoSubproblem(Subproblem):
         signals: Sequence[Signal],
         rows: SignalBatch,
         answers: ResponseBatch,
-        bases: Sequence[Basis | None],
+        bases: list[Basis | None],
     ) -> Sequence[Response]:
-        """The answers as they leave the blocks, which take up new states; those without a basis are asked alone."""
+        """The answers as they leave the blocks, with new states; those without a basis are solved alone, and those
+        whose bound contradicts a point."""
+        bounds = answers.bound.copy()
         for i, (block, basis) in enumerate(zip(blocks, bases, strict=True)):
-            if basis is not None:
-                active = None if rows.active is None else rows.active[i]
-                block._state = block._state.after(basis=basis, active=active)
+            if basis is None:
+                continue
+            backend = block._built.backend
+            assert isinstance(backend, CompiledBlock)
+            state = backend.signalled(block._state, None if rows.active is None else rows.active[i])
+            after = backend.with_point(state.after(basis=basis), answers.y[i], float(answers.cost[i]))
+            bound = backend.checked(answers[i], after, backend.weight * rows.price[i])
+            if bound is None and not np.isnan(bounds[i]):
+                bases[i] = None
+                continue
+            bounds[i] = np.nan if bound is None else bound
+            block._state = after
+        answers = answers.but(bound=bounds)
         if None not in bases:
             return cls.finished_together(blocks, answers)
         return [
@@ -182,7 +208,10 @@ class PyomoSubproblem(Subproblem):
         built = self._try(None)
         if isinstance(built, Response):
             return self.finished(built)
-        return self.finished(built.backend.evaluate(np.asarray(y, float), self._warm(built)))
+        response, after = built.backend.evaluate(np.asarray(y, float), self._warm(built))
+        if self._state is not None:
+            self._state = after
+        return self.finished(response)
 
     def convex_program(self, active: BoolArray | None) -> Program:
         backend = self._built.backend

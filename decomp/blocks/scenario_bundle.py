@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pyomo.environ as pyo
 
-from decomp.blocks.compile.compiler import columns, scalar_expression
+from decomp.blocks.compile.compiler import columns, missing, scalar_expression
 from decomp.blocks.compile.outer_approximation import ConvexTerm
 from decomp.blocks.pyomo_block import PyomoSubproblem
 from decomp.blocks.solve.solver_state import Initial
+from decomp.errors import InputError
 from decomp.messages import FloatArray, IntArray, Response, Status
 
 
@@ -63,6 +64,9 @@ class ScenarioBundle(PyomoSubproblem):
         for (name, member), share in zip(self.members.items(), self.share, strict=True):
             origin, paid = _origin(member)  # builds the member's own model, which must not come between these lines
             model = _own_model(member)
+            mistakes = missing(model, f"{type(member).__name__} {name}")
+            if mistakes:
+                raise InputError(mistakes)
             own = _expressions(model.coupling)
             offers.append([e - y0 for e, y0 in zip(own, origin or [0.0] * len(own), strict=True)])
             told.append(_expressions(model.report) if hasattr(model, "report") else [])

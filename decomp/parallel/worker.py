@@ -56,6 +56,7 @@ class RankWorker:
         self._sizes, self._reports = np.diff(layout.start).tolist(), np.diff(layout.report_start).tolist()
         self._limits = threadpool_limits(1)
         self._most = 1  # blocks that are asked together
+        self._warned: set[tuple[int, str]] = set()  # what has been said of answers that have a point, once each
         self.built_s: dict[int, float] = {}  # what building each block took
 
     def build(self) -> frozenset[str] | None:
@@ -73,7 +74,8 @@ class RankWorker:
     def _built(self, b: int) -> Subproblem | None:
         key, began = self.layout.keys[b], time.perf_counter()
         try:
-            self._blocks[b] = self._make(key)
+            block = self._blocks[b] = self._make(key)
+            self._tell(b, block.refusal())
         except TatonnementError as error:
             self.texts[str(key)] = str(error)
         except (Exception, SystemExit) as error:
@@ -182,6 +184,7 @@ class RankWorker:
             found = [r if r.solve_time else _timed(r, each) for r in found]
             for i, response in enumerate(found, first):
                 parcel.put(i, response)
+                self._warn(self._mine[i], response)
         for b, text in zip(mine, texts, strict=True):
             if text or self.texts:
                 self._tell(b, text)
@@ -215,7 +218,14 @@ class RankWorker:
             self._blocks[b].reset(before)
         if flags & KEEP and response.status.has_point:
             self._last[b] = [response], 0
+        self._warn(b, response)
         return response
+
+    def _warn(self, b: int, response: Response) -> None:
+        """What a block says of an answer that has a point, once."""
+        if response.message and response.status.has_point and (b, response.message) not in self._warned:
+            self._warned.add((b, response.message))
+            log.warning("block %s: %s", self.layout.keys[b], response.message)
 
     def fingerprints(self) -> dict[int, str]:
         """Which data each block has, in hexadecimal digits, by number; without those that cannot tell."""

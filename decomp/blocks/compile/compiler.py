@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
+from pyomo.core.base.component import ActiveComponent
 from pyomo.core.expr.visitor import identify_variables
 from pyomo.repn import generate_standard_repn
 from scipy import sparse
@@ -17,8 +18,8 @@ from decomp.blocks.compile.outer_approximation import ConvexTerm, Group, Terms
 from decomp.blocks.compile.program import Program
 from decomp.errors import InputError, Mistake
 
-UNDERSTOOD = {"Var", "Constraint", "Objective", "Expression", "Param", "Set", "Block", "RangeSet", "BuildAction",
-              "BuildCheck", "Suffix", "ConstraintList", "Piecewise"}  # fmt: skip
+UNDERSTOOD = {"Constraint", "Objective", "Block", "Suffix", "ConstraintList", "Piecewise"}
+WHOLE = 1e-9  # a bound this far beside a whole number is meant to be it
 
 
 def columns(model: pyo.ConcreteModel) -> list[Any]:
@@ -48,6 +49,7 @@ def compile_model(
     constraints = list(model.component_data_objects(pyo.Constraint, active=True, descend_into=True))
     A, shift = reader.rows((c.name, c.body) for c in constraints)
     compiled = [reader.term(t) for t in terms]
+    integer = reader.integer(relax)
     if reader.mistakes:
         raise InputError(reader.mistakes)
     lo = np.array([-np.inf if c.lb is None else c.lb for c in constraints], float) - shift
@@ -59,9 +61,9 @@ def compile_model(
         A=A,
         row_lo=lo,
         row_hi=hi,
-        lb=np.array([-np.inf if v.lb is None else v.lb for v in reader.columns], float),
-        ub=np.array([np.inf if v.ub is None else v.ub for v in reader.columns], float),
-        integer=np.array([not (relax or v.is_continuous()) for v in reader.columns], bool),
+        lb=rounded_up(np.array([-np.inf if v.lb is None else v.lb for v in reader.columns], float), integer),
+        ub=rounded_down(np.array([np.inf if v.ub is None else v.ub for v in reader.columns], float), integer),
+        integer=integer,
         coupling=coupling,
         coupling_0=coupling_0,
         report=report,
@@ -78,7 +80,7 @@ def compile_model(
 
 def refuse(model: pyo.ConcreteModel, terms: Sequence[ConvexTerm], name: str, fixed: bool) -> None:
     """Raise InputError with every component that is missing or of a kind that has no linear form."""
-    mistakes = [*_missing(model, name), *_foreign(model, name)]
+    mistakes = [*missing(model, name), *foreign(model, name)]
     if fixed:
         remedy = "give ConvexTerm(..., touches=...), or take adaptive tangents"
         mistakes += [
@@ -102,7 +104,7 @@ def members(component: Any) -> list[tuple[str, Any]]:
     return [(component.name, component)]
 
 
-def _missing(model: pyo.ConcreteModel, name: str) -> list[Mistake]:
+def missing(model: pyo.ConcreteModel, name: str) -> list[Mistake]:
     remedies = {
         "cost": "add model.cost = pyo.Expression(expr=...), the block's own cost to be minimised",
         "coupling": "add model.coupling = pyo.Expression(index, rule=...), what the block offers in each entry",
@@ -118,16 +120,31 @@ def _missing(model: pyo.ConcreteModel, name: str) -> list[Mistake]:
     return found
 
 
-def _foreign(model: pyo.ConcreteModel, name: str) -> list[Mistake]:
+def foreign(model: pyo.ConcreteModel, name: str, understood: Set[str] = frozenset(UNDERSTOOD)) -> list[Mistake]:
+    """Components in force that are of no kind of `understood`, one of each kind.
+
+    What is never in force of itself (sets, parameters, what transformations leave behind) says nothing of the model:
+    where an expression uses it, it is found there.
+    """
     kinds = {
         c.ctype.__name__: c.name
         for c in model.component_objects(active=True, descend_into=True)
-        if c.ctype.__name__ not in UNDERSTOOD
+        if isinstance(c, ActiveComponent) and c.ctype.__name__ not in understood
     }
     return [
-        Mistake(name, "model", where, f"a {kind} has no rows of numbers", "transform it first, or set solver='...'")
+        Mistake(name, "model", where, f"a {kind} has no rows of numbers", "transform it first")
         for kind, where in kinds.items()
     ]
+
+
+def rounded_up(lb: np.ndarray, integer: np.ndarray | bool) -> np.ndarray:
+    """Lower bounds, those of integer columns at the least whole number they allow."""
+    return np.where(integer, np.ceil(lb - WHOLE), lb)
+
+
+def rounded_down(ub: np.ndarray, integer: np.ndarray | bool) -> np.ndarray:
+    """Upper bounds, those of integer columns at the greatest whole number they allow."""
+    return np.where(integer, np.floor(ub + WHOLE), ub)
 
 
 class Reader:
@@ -138,6 +155,14 @@ class Reader:
         self.columns = columns(model)
         self.index = {id(v): j for j, v in enumerate(self.columns)}
         self.mistakes: list[Mistake] = []
+
+    def integer(self, relax: bool) -> np.ndarray:
+        """(n,) which columns are whole; a mistake where a domain is neither the reals nor a run of whole numbers."""
+        for v in self.columns:
+            if not (v.is_continuous() or v.is_integer()):
+                problem = f"its domain {v.domain} is neither an interval nor a run of whole numbers"
+                self.mistakes.append(Mistake(self.name, "model", v.name, problem, "see with_plain_domains"))
+        return np.array([not (relax or v.is_continuous()) for v in self.columns], bool)
 
     def rows(self, bodies: Iterable[tuple[str, Any]]) -> tuple[sparse.csr_matrix, np.ndarray]:
         """Coefficients (rows, columns) and constants (rows,) of linear expressions."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
+from pyomo.core.expr import MaxExpression, MinExpression
 from pyomo.core.expr.visitor import ExpressionReplacementVisitor, identify_variables
 from pyomo.repn import generate_standard_repn
 from scipy import sparse
@@ -152,6 +153,20 @@ class SymbolicReader(Reader):
             value.append(s.constant)
             slopes.append(s.constant_slope)
         return Affine(np.array(value, float), self._slopes(slopes))
+
+    def bounds(self, ends: Iterable[tuple[str, Any]], absent: float) -> tuple[Affine, FloatArray]:
+        """Bounds (r,), and the numbers that their variables' domains confine them to: absent where they do not."""
+        own, domain = [], []
+        for where, end in ends:
+            numbers: list[float] = []
+            if isinstance(end, MaxExpression | MinExpression):
+                # the tighter of the user's bound and the domain's, see pyomo's Var.lower and Var.upper
+                numbers = [float(a) for a in end.args if not hasattr(a, "is_expression_type")]
+                others = [a for a in end.args if hasattr(a, "is_expression_type")]
+                end = others[0] if len(others) == 1 else end
+            domain.append(numbers[0] if numbers else absent)
+            own.append((where, end))
+        return self.sides(own, absent), np.array(domain, float)
 
     # -- convex terms --------------------------------------------------------------------------------------------------
 

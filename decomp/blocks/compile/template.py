@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
 from scipy import sparse
 
-from decomp.blocks.compile.compiler import check_numbers, refuse
+from decomp.blocks.compile.compiler import check_numbers, refuse, rounded_down, rounded_up
 from decomp.blocks.compile.fixed import fixed_tangents, with_fixed_tangents
 from decomp.blocks.compile.outer_approximation import ConvexTerm, Terms
 from decomp.blocks.compile.program import Program
 from decomp.blocks.compile.symbolic import SymbolicReader
+from decomp.blocks.fingerprint import fingerprint
 from decomp.errors import InputError, Mistake
-from decomp.messages import FloatArray, IntArray
+from decomp.messages import FloatArray
 
 PARTS = ("cost", "constant", "row_lo", "row_hi", "lb", "ub", "coupling_0", "report_0", "given", "A")
 
@@ -30,22 +32,21 @@ class Varying:
     rows: slice
 
 
-@dataclass(frozen=True, eq=False)
-class Places:
-    """Columns whose cost, columns whose bounds and rows whose sides differ between blocks."""
-
-    cost: np.ndarray
-    bounds: np.ndarray
-    rows: np.ndarray
-
-
 class Template:
     """A program whose numbers are base + slope theta, theta (p,) the values of all mutable parameters.
 
     `parameters` in the order of theta. The structure - rows, columns, integers, terms - is the same for every theta.
+    confined: (n,) numbers that lower bounds are at least, and upper bounds at most, whatever theta; bounds of integer
+    columns are then rounded inwards.
     """
 
-    def __init__(self, program: Program, parameters: Sequence[Any], slopes: Mapping[str, sparse.csr_matrix]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        parameters: Sequence[Any],
+        slopes: Mapping[str, sparse.csr_matrix],
+        confined: Mapping[str, FloatArray],
+    ) -> None:
         self.program, self.parameters = program, tuple(parameters)
         self.sizes = [len(p) for p in self.parameters]
         self.names = [p.name for p in self.parameters]  # worked out anew by Pyomo whenever it is asked
@@ -61,10 +62,29 @@ class Template:
         nothing = sparse.csr_matrix((0, sum(self.sizes)))
         self.slope = sparse.csr_matrix(sparse.vstack([nothing, *rows]))
         self.base = np.concatenate([np.zeros(0), *base])
+        self.least, self.most = np.full(first, -np.inf), np.full(first, np.inf)
+        self._up = self._down = np.zeros(0, np.int64)  # bounds of integer columns among the values
+        for v in self.varying:
+            whole = v.rows.start + np.flatnonzero(program.integer[v.at]) if v.part in confined else self._up
+            if v.part == "lb":
+                self.least[v.rows], self._up = confined["lb"][v.at], whole
+            if v.part == "ub":
+                self.most[v.rows], self._down = confined["ub"][v.at], whole
+
+    def values_at(self, theta: FloatArray) -> FloatArray:
+        """(r,) or (b, r) values of all that follows the parameters, for theta (p,) or (b, p)."""
+        if theta.ndim == 1:
+            values = self.base + self.slope @ theta
+        else:  # one after the other in the order of the matrix, as for one alone
+            values = self.base + np.ascontiguousarray((self.slope @ np.ascontiguousarray(theta.T)).T)
+        np.clip(values, self.least, self.most, out=values)
+        values[..., self._up] = rounded_up(values[..., self._up], True)
+        values[..., self._down] = rounded_down(values[..., self._down], True)
+        return values
 
     def program_at(self, theta: FloatArray) -> Program:
         """The program of one block."""
-        values, changes = self.base + self.slope @ theta, dict[str, Any]()
+        values, changes = self.values_at(theta), dict[str, Any]()
         for v in self.varying:
             part = self._numbers(v.part).copy()
             part[v.at] = values[v.rows]
@@ -80,17 +100,14 @@ class Template:
                 changes[v.part] = part
         return self.program.variant(**changes) if changes else self.program
 
-    def places(self, held: IntArray) -> Places:
-        """Where blocks differ from each other: in what follows the parameters or the price, and in `held` columns."""
-        at = {part: [v.at for v in self.varying if v.part == part] for part in PARTS}
-        priced = np.flatnonzero(np.diff(self.program.coupling_t.indptr))
+    def fingerprint(self, theta: FloatArray) -> bytes | None:
+        """Of the program of one block, without writing it out; None where that cannot be told."""
+        return None if self._fingerprint is None else fingerprint(self._fingerprint, theta)
 
-        def union(*parts: np.ndarray) -> np.ndarray:
-            return np.unique(np.concatenate([np.zeros(0, np.int64), *parts])).astype(np.int32)
-
-        return Places(
-            union(priced, *at["cost"]), union(held, *at["lb"], *at["ub"]), union(*at["row_lo"], *at["row_hi"])
-        )
+    @cached_property
+    def _fingerprint(self) -> bytes | None:
+        places = [(v.part, v.at) for v in self.varying]
+        return fingerprint(self.program.data(), self.base, self.slope, self.least, self.most, places)
 
     def theta(self, values: Mapping[str, Any], name: str) -> FloatArray:
         """The parameters' values (p,) from arrays or numbers by name; raises InputError with every one that is off."""
@@ -153,8 +170,9 @@ def compile_template(
     A, data, shift = reader.matrix((c.name, c.body) for c in constraints)
     lo = reader.sides([(c.name, c.lower) for c in constraints], -np.inf)
     hi = reader.sides([(c.name, c.upper) for c in constraints], np.inf)
-    lb = reader.sides([(v.name, v.lower) for v in reader.columns], -np.inf)
-    ub = reader.sides([(v.name, v.upper) for v in reader.columns], np.inf)
+    lb, least = reader.bounds([(v.name, v.lower) for v in reader.columns], -np.inf)
+    ub, most = reader.bounds([(v.name, v.upper) for v in reader.columns], np.inf)
+    integer = reader.integer(relax)
     groups = tuple(reader.term(t) for t in terms)
     if reader.mistakes:
         raise InputError(reader.mistakes)
@@ -165,9 +183,10 @@ def compile_template(
         A=A,
         row_lo=lo.value - shift.value,
         row_hi=hi.value - shift.value,
-        lb=lb.value,
-        ub=ub.value,
-        integer=np.array([not (relax or v.is_continuous()) for v in reader.columns], bool),
+        # what follows the parameters is confined when they are known
+        lb=np.where(np.diff(lb.slope.indptr) > 0, lb.value, rounded_up(np.maximum(lb.value, least), integer)),
+        ub=np.where(np.diff(ub.slope.indptr) > 0, ub.value, rounded_down(np.minimum(ub.value, most), integer)),
+        integer=integer,
         coupling=coupling,
         coupling_0=coupling_0.value,
         report=report,
@@ -195,7 +214,7 @@ def compile_template(
         slopes["A"] = sparse.csr_matrix(sparse.vstack([data, sparse.csr_matrix((tangents.A.nnz, p))]))
     for matrix in slopes.values():
         matrix.eliminate_zeros()
-    return Template(program, reader.parameters, slopes)
+    return Template(program, reader.parameters, slopes, {"lb": least, "ub": most})
 
 
 def _where(keep: np.ndarray, matrix: sparse.csr_matrix) -> sparse.csr_matrix:

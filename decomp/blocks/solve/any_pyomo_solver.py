@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
-from pyomo.common.errors import PyomoException
 from pyomo.common.modeling import unique_component_name
 from pyomo.opt import TerminationCondition as End
 
-from decomp.blocks.compile.compiler import scalar_expression
+from decomp.blocks.compile.compiler import WHOLE, missing, scalar_expression
 from decomp.blocks.compile.outer_approximation import ConvexTerm
 from decomp.blocks.solve.highs_lp import Options
+from decomp.blocks.solve.pyomo_solvers import find_solver, refused, unusable
 from decomp.blocks.solve.solver_state import Initial
 from decomp.errors import InputError, Mistake
 from decomp.messages import BoolArray, FloatArray, IntArray, Response, Signal, Status
@@ -30,6 +30,7 @@ STATUS_OF = {
     **dict.fromkeys((End.maxTimeLimit, End.maxIterations, End.maxEvaluations), Status.LIMIT),
 }
 MOST_NAMES = 5
+INTEGRAL = 1e-5  # share of max(1, |x|): the coarsest that solvers call a whole number
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,18 +63,15 @@ class SolverBlock:
         later_options: Options | None,
         name: str,
     ) -> None:
-        mistakes = [
-            Mistake(name, "model", part, "build() returned a model without it", "see PyomoSubproblem")
-            for part in ("cost", "coupling")
-            if not hasattr(model, part)
-        ]
+        mistakes = missing(model, name)
         if terms:
             remedy = "write it as a constraint of the model"
             mistakes.append(Mistake(name, "class", "convex_terms", f"{solver} takes no tangents", remedy))
-        self.solver: Any = _solver(solver)
+        self.solver: Any = find_solver(solver)
         if self.solver is None:
-            remedy = "install it, or give 'module:name' where a module registers it with Pyomo"
-            mistakes.append(Mistake(name, "block", "solver", f"Pyomo has no usable solver '{solver}'", remedy))
+            mistakes.append(Mistake(name, "block", "solver", unusable(solver)))
+        else:
+            mistakes += refused(model, self.solver, solver, name)
         if mistakes:
             raise InputError(mistakes)
         self.model, self.columns, self.weight, self.name = model, columns, weight, solver
@@ -91,7 +89,27 @@ class SolverBlock:
         self.coupling = [coupling[i] for i in coupling] if coupling.is_indexed() else [coupling]
         report = getattr(model, "report", None)
         self.report = [] if report is None else [report[i] for i in report] if report.is_indexed() else [report]
+        self.whole = [v for v in columns if not v.is_continuous()]
+        self._round_bounds()
+        self.conflict = self._crossed()
         self._add_objective()
+
+    def _round_bounds(self) -> None:
+        """Bounds of whole variables rounded inwards: not every solver does so itself."""
+        for v in self.whole:
+            if v.lb is not None:
+                v.setlb(math.ceil(v.lb - WHOLE))
+            if v.ub is not None:
+                v.setub(math.floor(v.ub + WHOLE))
+
+    def _crossed(self) -> str:
+        """Constraints and variables whose lower side exceeds the upper one, in words."""
+        rows = self.model.component_data_objects(pyo.Constraint, active=True)
+        sides = [(one.name, one.lb, one.ub) for one in (*self.columns, *rows)]
+        crossed = [f"'{n}' ({lo:.6g} > {hi:.6g})" for n, lo, hi in sides if None not in (lo, hi) and lo > hi]
+        if not crossed:
+            return ""
+        return f"no feasible solution: the lower bound exceeds the upper bound of {', '.join(crossed[:MOST_NAMES])}"
 
     def _add_objective(self) -> None:
         model, entries = self.model, range(len(self.coupling))
@@ -161,11 +179,12 @@ class SolverBlock:
         response, state = self._run(state, signal.price, stiffness, target, None, signal.active)
         return replace(self._shifted(response, initial), signal_id=signal.id), state
 
-    def evaluate(self, y: FloatArray, state: StartState) -> Response:
-        """min f with the offers fixed at y."""
-        state, failed = self._prepared(state)
-        if failed is not None:
-            return failed
+    def evaluate(self, y: FloatArray, state: StartState) -> tuple[Response, StartState]:
+        """min f with the offers fixed at y; the state is the one before."""
+        ready, failed = self._prepared(state)
+        return (failed if failed is not None else self._evaluated(y, ready)), state
+
+    def _evaluated(self, y: FloatArray, state: StartState) -> Response:
         initial = state.initial
         raw = y if initial is None else y + initial.offer
         response, _ = self._run(state, np.zeros(len(y)), None, None, raw, state.active)
@@ -224,12 +243,17 @@ class SolverBlock:
 
     def _call(self, options: Options) -> tuple[Status, str]:
         """Run the solver; whatever it raises is an answer too."""
+        if self.conflict:
+            return Status.INFEASIBLE, self.conflict
+        if all(v.fixed for v in self.columns):  # nothing to decide, which not every solver takes
+            short = self._worst_rows()
+            return (Status.INFEASIBLE, f"no feasible solution{short}") if short else (Status.OPTIMAL, "")
         try:
             result = self.solver.solve(self.model, load_solutions=False, options=dict(options))
             status = STATUS_OF.get(result.solver.termination_condition, Status.ERROR)
             if status.has_point:
                 self._load(result)
-                return status, ""
+                return self._relaxed() or (status, "")
         except Exception as error:  # solvers raise whatever they like; the run must be told, not ended
             return Status.ERROR, f"{self.name} failed: {error}"
         said = f"{self.name} ended with '{result.solver.termination_condition}'"
@@ -244,30 +268,30 @@ class SolverBlock:
         else:
             self.model.solutions.load_from(result)
 
+    def _relaxed(self) -> tuple[Status, str] | None:
+        """Has the solver left integrality out? Then its answer is none."""
+        away = [
+            v for v in self.whole if not v.fixed and abs(v.value - round(v.value)) > INTEGRAL * max(1, abs(v.value))
+        ]
+        if not away:
+            return None
+        values = ", ".join(f"'{v.name}' = {v.value:.6g}" for v in away[:MOST_NAMES])
+        return (
+            Status.ERROR,
+            f"{self.name} has relaxed variables that must be whole: {values}; take a solver for integers",
+        )
+
     def _worst_rows(self) -> str:
-        """The constraints violated most at the start point: a nonlinear model has no elastic proof."""
+        """Constraints and bounds violated most at the start point: a nonlinear model has no elastic proof."""
         short = []
-        for c in self.model.component_data_objects(pyo.Constraint, active=True):
-            body = pyo.value(c.body, exception=False)
+        rows = self.model.component_data_objects(pyo.Constraint, active=True)
+        for one, expression in [*((c, c.body) for c in rows), *((v, v) for v in self.columns)]:
+            body = pyo.value(expression, exception=False)
             if body is not None:
-                short.append((max((c.lb or body) - body, body - (c.ub or body), 0.0), c.name))
+                lower, upper = (body if side is None else side for side in (one.lb, one.ub))
+                short.append((max(lower - body, body - upper, 0.0), one.name))
         worst = [f"'{name}' by {by:.6g}" for by, name in sorted(short, reverse=True)[:MOST_NAMES] if by > 1e-6]
         return f"; missed most at the start point: {', '.join(worst)}" if worst else ""
 
     def _failed(self, status: Status, message: str) -> Response:
         return Response(np.full(len(self.coupling), np.nan), np.nan, status=status, message=message)
-
-
-def _solver(name: str) -> Any | None:
-    """A Pyomo solver by its name; 'module:name', or a package pyomo_<name>, is imported first. None = not usable."""
-    module, _, plain = name.rpartition(":")
-    for candidate in [module] if module else [None, f"pyomo_{plain}"]:
-        try:
-            if candidate:
-                importlib.import_module(candidate)
-            solver = pyo.SolverFactory(plain)
-            if solver.available(exception_flag=False):
-                return solver
-        except (ImportError, PyomoException, ValueError, RuntimeError):
-            continue
-    return None

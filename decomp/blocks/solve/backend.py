@@ -13,6 +13,7 @@ import pyomo.environ as pyo
 
 from decomp.blocks.batches import SignalBatch
 from decomp.blocks.compile.compiler import columns, compile_model
+from decomp.blocks.compile.domains import with_plain_domains
 from decomp.blocks.compile.template import Template, compile_template
 from decomp.blocks.solve.any_pyomo_solver import SolverBlock
 from decomp.blocks.solve.batched_lp import Asked, Together
@@ -34,7 +35,7 @@ class Backend(Protocol):
     def cold(self) -> Any: ...
     def initial(self, state: Any) -> tuple[Initial | None, Any, str]: ...
     def solve(self, signal: Signal, state: Any) -> tuple[Response, Any]: ...
-    def evaluate(self, y: FloatArray, state: Any) -> Response: ...
+    def evaluate(self, y: FloatArray, state: Any) -> tuple[Response, Any]: ...
     def arrays(self, state: Any) -> Arrays: ...
     def from_arrays(self, arrays: Arrays) -> Any: ...
 
@@ -94,7 +95,7 @@ def build(block: PyomoSubproblem) -> Built:
     """The block's model, compiled where HiGHS is to answer. Raises InputError with all that is wrong with it."""
     if block.template is not None and block.solver == "highs":
         return _from_template(block)
-    model = block.build()
+    model = with_plain_domains(block.build(), type(block).__name__)
     order = columns(model)
     terms = tuple(block.convex_terms(model))
     frozen = _frozen(block, model, order)
@@ -118,7 +119,7 @@ def _from_template(block: PyomoSubproblem) -> Built:
     key = (type(block), block.template, block.settings, repr(block.solver_options), repr(block.later_options))
     shared = SHARED.get(key)
     if shared is None:
-        model = block.build()
+        model = with_plain_domains(block.build(), name, open_bounds=True)
         order = columns(model)
         template = compile_template(model, tuple(block.convex_terms(model)), name, **_manner(block))
         first = dict(block.solver_options or {})
@@ -137,7 +138,7 @@ def _from_template(block: PyomoSubproblem) -> Built:
     backend = CompiledBlock(
         partial(template.program_at, theta), _weight(block, len(template.program.coupling_0)), block.settings,
         initial_price=_price(block), frozen=shared.frozen, first_options=block.solver_options,
-        later_options=block.later_options, solver=shared.solver,
+        later_options=block.later_options, solver=shared.solver, data=partial(template.fingerprint, theta),
     )  # fmt: skip
     return Built(shared.model, shared.columns, len(template.program.cost), backend, shared, theta)
 

@@ -49,7 +49,7 @@ class Numbers:
 def numbers_of(template: Template, theta: FloatArray, asked: Sequence[Asked]) -> Numbers:
     """The programs with parameters theta (b, p); columns that a block holds have its initial point for bounds."""
     program, b = template.program, len(asked)
-    values = template.base + product(template.slope, theta)
+    values = template.values_at(theta)
     given = program.terms.given.ravel()
     base = {
         "cost": program.cost, "constant": np.array([program.constant]), "lb": program.lb, "ub": program.ub,

@@ -58,16 +58,17 @@ class Together:
             if v.part in SCALED:
                 factor[v.rows] = unit[v.part][v.at]
         self.base, self.slope = template.base * factor, _times(template.slope, factor)
+        self.least, self.most = template.least * factor, template.most * factor
         self.priced = _times(program.coupling_t, scaled.column)
         self.A_t = sparse.csr_matrix(scaled.rows.A.T)
         self.outputs = sparse.csr_matrix(sparse.vstack([program.coupling, program.report]))
 
     @classmethod
     def of(cls, template: Template, solver: ProgramSolver) -> Together | None:
-        """None where blocks of this template cannot be asked together: it must be linear, without integers, with
-        settled tangents and one matrix for all."""
+        """None where blocks of this template cannot be solved in a batch: it must be linear, without integers, with
+        settled tangents and one matrix for all, and have columns."""
         program, s = template.program, solver.settings
-        plain = program.quad is None and not len(solver.integer) and not program.terms.open.any()
+        plain = program.quad is None and not len(solver.integer) and not program.terms.open.any() and len(program.cost)
         one = all(v.part != "A" for v in template.varying)
         return cls(template, solver) if plain and one and s.time_limit_s is None and s.fresh_every == 0 else None
 
@@ -94,7 +95,7 @@ class Together:
     def _numbers(self, asked: Asked) -> dict[str, FloatArray]:
         """Each part of the programs (b, ..), one row where it is the same in all."""
         b = len(asked.theta)
-        values = self.base + product(self.slope, asked.theta)
+        values = np.clip(self.base + product(self.slope, asked.theta), self.least, self.most)
         several = {v.part for v in self.template.varying} | ({"lb", "ub"} if asked.held else set())
         full = {part: np.tile(value, (b, 1)) if part in several else value[None] for part, value in self.same.items()}
         for v in self.template.varying:

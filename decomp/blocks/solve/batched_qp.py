@@ -14,7 +14,8 @@ from scipy import sparse
 from decomp.blocks.compile.template import Template
 from decomp.blocks.solve.batch_data import Asked, Numbers, lifted, numbers_of, origins, product
 from decomp.blocks.solve.program_solver import ProgramSolver
-from decomp.blocks.solve.qp_block import CLOSE, Quadratic, attempt, bordered, stacked
+from decomp.blocks.solve.qp_attempts import KNOWN, solved
+from decomp.blocks.solve.qp_block import Quadratic, bordered, stacked
 from decomp.blocks.solve.solver_state import WarmState
 from decomp.integer_pattern import CONVEX
 from decomp.messages import FloatArray, IntArray, Response, Status
@@ -25,14 +26,14 @@ MOST_FORMS = 16  # blocks whose equations or held columns differ have matrices o
 def may_be_batched(template: Template, solver: ProgramSolver) -> bool:
     """Can blocks of this template be pulled together? No integers, settled tangents."""
     program = template.program
-    continuous = not len(solver.integer) and not len(program.curve)
+    continuous = not len(solver.integer) and not len(program.curve) and len(program.cost) > 0
     return continuous and not program.terms.open.any() and bool(program.A.has_sorted_indices)
 
 
 def pull_together(
     template: Template, solver: ProgramSolver, asked: Sequence[Asked]
 ) -> list[tuple[Response, WarmState] | None]:
-    """Answers and states of all blocks; None for a block that must be asked alone (no optimum at the first attempt)."""
+    """Answers and states of all blocks; None for a block that must be solved alone (its optimum is not known)."""
     program, scaled = template.program, solver.scaled
     worth = np.array([a.worth for a in asked])
     n = numbers_of(template, np.array([a.theta for a in asked]), asked)
@@ -49,12 +50,12 @@ def pull_together(
         curved = np.array([0.5 * float(point @ (program.quad @ point)) for point in true])
     value = np.sum(n.cost * true, axis=1) + curved + n.constant - paid
     out: list[tuple[Response, WarmState] | None] = []
-    for i, solved in enumerate(np.all(np.isfinite(x), axis=1).tolist()):
+    for i, known in enumerate(np.all(np.isfinite(x), axis=1).tolist()):
         response = Response(
             y=offer[i], cost=float(value[i]), report=told[i], pattern=CONVEX, point=true[i],
             signal_id=asked[i].signal_id,
         )  # fmt: skip
-        out.append((response, asked[i].state) if solved else None)
+        out.append((response, asked[i].state) if known else None)
     return out
 
 
@@ -93,13 +94,12 @@ class _Form:
 def _solved(
     solver: ProgramSolver, n: Numbers, cost: FloatArray, stiffness: FloatArray, target: FloatArray
 ) -> FloatArray:
-    """Points (b, n) in scaled units; nan where the first attempt found no optimum."""
+    """Points (b, n) in scaled units; nan where the optimum is not known."""
     scaled, width = solver.scaled, cost.shape[1]
     A = scaled.rows.A.data[None] if n.A is None else scaled.entries(n.A)
     rows = np.stack([n.lo * scaled.row, n.hi * scaled.row], axis=1)
     columns = np.stack([n.lb / scaled.column, n.ub / scaled.column], axis=1)
     linear = np.concatenate([cost, -stiffness * target], axis=1)
-    close = CLOSE * np.maximum(1.0, np.abs(linear).max(axis=1))
     crossed = np.any(rows[:, 0] > rows[:, 1], axis=1) | np.any(n.lb > n.ub, axis=1)
     equal, pinned = rows[:, 0] == rows[:, 1], n.lb == n.ub
     open_ = (rows[:, 0] < rows[:, 1]) & np.isfinite(rows).any(axis=1)
@@ -113,7 +113,7 @@ def _solved(
             parts = (np.flatnonzero(part[i]) for part in (equal, open_, pinned))
             forms[kind] = _Form(solver.quadratic, *parts)
         data = forms[kind].data(linear[i], stiffness[i], A[i if len(A) > 1 else 0], rows[i], columns[i])
-        status, result = attempt(data, {}, float(close[i]))
-        if status is Status.OPTIMAL:
-            x[i] = result.x[:width]
+        answer = solved(data)
+        if answer.status is Status.OPTIMAL and answer.off <= KNOWN:
+            x[i] = answer.x[:width]
     return x

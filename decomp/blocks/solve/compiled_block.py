@@ -9,9 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from decomp.blocks.compile.program import Program
+from decomp.blocks.fingerprint import fingerprint
 from decomp.blocks.interior.program import with_tangents
 from decomp.blocks.solve.batch_data import Asked
 from decomp.blocks.solve.highs_lp import Options
+from decomp.blocks.solve.known_points import MOST_CONTINUOUS, KnownPoints
 from decomp.blocks.solve.program_solver import Outcome, ProgramSolver, Question
 from decomp.blocks.solve.solver_state import BlockSettings, Initial, WarmState
 from decomp.integer_pattern import pattern_of
@@ -19,6 +21,10 @@ from decomp.messages import BoolArray, FloatArray, IntArray, Response, Signal, S
 from decomp.subproblem import Arrays
 
 _NOTHING = np.zeros(0, np.int64)
+CONTRADICTION = (
+    "the solver's lower bound {:.9g} lies above a point of this block, also without presolve and from a cold start; no "
+    "bound is given. Look at the scale of the model's coefficients, and at the version of HiGHS"
+)
 
 
 class CompiledBlock:
@@ -29,7 +35,7 @@ class CompiledBlock:
 
     weight (n_u,) of the inner product; initial_price (n_u,) or None, nan where an entry counts from 0 all the same;
     frozen: columns that keep their initial value while an entry is active; options of the first HiGHS solve and of the
-    later ones.
+    later ones; data: a digest of what distinguishes the block's data, None = it is worked out from the program.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class CompiledBlock:
         first_options: Options | None = None,
         later_options: Options | None = None,
         solver: ProgramSolver | None = None,
+        data: Callable[[], bytes | None] | None = None,
     ) -> None:
         self._program, self.weight, self.settings = program, weight, settings
         self.initial_price = None if initial_price is None else np.nan_to_num(initial_price, nan=0.0)
@@ -51,11 +58,17 @@ class CompiledBlock:
         self._paid: tuple[Initial | None, float] = (None, 0.0)
         self.first_options = dict(first_options or {})
         self.later_options = self.first_options if later_options is None else dict(later_options)
+        self.data = data
         self.solver = solver or ProgramSolver(self.program, settings, self.first_options, self.later_options)
 
     @property
     def program(self) -> Program:
         return self._program if isinstance(self._program, Program) else self._program()
+
+    @property
+    def whole(self) -> bool:
+        """Are there integer decisions?"""
+        return len(self.solver.integer) > 0
 
     def cold(self) -> WarmState:
         """The state before the first solve."""
@@ -64,10 +77,20 @@ class CompiledBlock:
         return WarmState(pool, np.zeros(len(pool), np.int64))
 
     def arrays(self, state: WarmState) -> Arrays:
-        return state.arrays()
+        out, data = dict(state.arrays()), self._data()
+        if data is None or "points_cost" not in out:
+            return {name: value for name, value in out.items() if not name.startswith("points_")}
+        return out | {"points_of": np.frombuffer(data, np.int8)}
 
     def from_arrays(self, arrays: Arrays) -> WarmState:
-        return WarmState.from_arrays(arrays, self.program.terms)
+        """The state; without its points where they are of other data than this block's."""
+        state, data = WarmState.from_arrays(arrays, self.program.terms), self._data()
+        same = data is not None and "points_of" in arrays and arrays["points_of"].tobytes() == data
+        return state if same else state.after(points=None)
+
+    def _data(self) -> bytes | None:
+        """Which data the block has, see `fingerprint`; None where that cannot be told."""
+        return self.data() if self.data is not None else fingerprint(self.program.data(), self.weight)
 
     def initial(self, state: WarmState) -> tuple[Initial | None, WarmState, str]:
         """The schedule at the initial price, solved for when there is none yet; None and why without one."""
@@ -96,8 +119,7 @@ class CompiledBlock:
         if not ready.status.has_point:
             return self._failed(ready.status, f"initial schedule: {ready.message}", signal, begin), state
         program, state = self.program, ready.state
-        if state.active is not signal.active:
-            state = state.after(active=signal.active)
+        state = self.signalled(state, signal.active)
         question = self._question(program, state, signal.price, signal.active)
         if signal.target is not None and signal.penalty is not None and np.any(signal.penalty > 0):
             question = replace(
@@ -105,22 +127,67 @@ class CompiledBlock:
                 stiffness=self.weight * signal.penalty,
                 target=signal.target + self.origin(state) - program.coupling_0,
             )
+        known = state.points is not None and len(state.points) > 0
+        question = replace(question, mip_gap=signal.mip_gap, has_point=known)
+        worth = self.weight * signal.price
+        response, after = self._answered(program, question, state, signal, begin)
+        bound = self.checked(response, after, worth)
+        if bound is None and response.bound is not None:
+            # the bound lies above a point: one of the solver's two words is wrong
+            again, later = self._answered(
+                program, replace(question, careful=True), state.after(points=after.points), signal, begin
+            )
+            if again.status.has_point:
+                response, after = again, later
+            bound = self.checked(response, after, worth)
+            if bound is None and response.bound is not None:
+                response = response.but(message=CONTRADICTION.format(response.bound))
+        return response if bound == response.bound else response.but(bound=bound), after
+
+    def _answered(
+        self, program: Program, question: Question, state: WarmState, signal: Signal, begin: float
+    ) -> tuple[Response, WarmState]:
         outcome = self.solver.answer(question, state, exact=signal.exact)
         if not outcome.status.has_point:
             return self._failed(outcome.status, outcome.message, signal, begin), outcome.state
         revised = state.whole is not None and outcome.state.whole is not state.whole
         revised = revised and self.settings.milp == "fix"
-        return self._response(program, outcome, signal.id, begin, revised), outcome.state
+        response = self._response(program, outcome, signal.id, begin, revised)
+        return response, self.with_point(outcome.state, response.y, response.cost)
 
-    def evaluate(self, y: FloatArray, state: WarmState) -> Response:
+    def checked(self, response: Response, state: WarmState, worth: FloatArray) -> float | None:
+        """The answer's bound where it lies above none of the state's points, see `Known.allows`; else None."""
+        if response.bound is None or state.points is None:
+            return response.bound
+        known = state.points.least(worth)
+        return response.bound if known is None else known.allows(response.bound, self.settings.mip_abs_gap)
+
+    def with_point(self, state: WarmState, y: FloatArray, cost: float) -> WarmState:
+        """The state with one more point that the block has returned."""
+        points = KnownPoints.none(len(y)) if state.points is None else state.points
+        most = None if self.whole else MOST_CONTINUOUS
+        more = points.plus(y, cost, most)
+        return state if more is points else state.after(points=more)
+
+    def signalled(self, state: WarmState, active: BoolArray | None) -> WarmState:
+        """The state at a signal. Where other variables keep their initial value, other points are feasible."""
+        if state.active is active:
+            return state
+        points = state.points
+        if self.frozen and points is not None and state.initial is not None:
+            same = np.array_equal(self.kept(state, state.active), self.kept(state, active))
+            points = points if same else None
+        return state.after(active=active, points=points)
+
+    def evaluate(self, y: FloatArray, state: WarmState) -> tuple[Response, WarmState]:
         """min f with the offers fixed at y; the integers are those held, or chosen anew where they do not allow y."""
         begin = time.perf_counter()
         if y.shape != self.weight.shape or not np.all(np.isfinite(y)):
             text = f"cannot be evaluated at {y}: it is not {len(self.weight)} finite numbers"
-            return self._failed(Status.ERROR, text, None, begin)
+            return self._failed(Status.ERROR, text, None, begin), state
         ready = self.prepared(state)
         if not ready.status.has_point:
-            return self._failed(ready.status, f"initial schedule: {ready.message}", None, begin)
+            return self._failed(ready.status, f"initial schedule: {ready.message}", None, begin), state
         program, state = self.program, ready.state
         entries = tuple(f"offer {i} = {value:.6g}" for i, value in enumerate(y))
         fixed, held = self.solver.holding(program, y + self.origin(state) - program.coupling_0, entries)
@@ -128,8 +195,9 @@ class CompiledBlock:
         start = replace(state, basis=None)
         outcome = fixed.answer(question, start, exact=False)
         if not outcome.status.has_point:
-            return self._failed(outcome.status, outcome.message, None, begin)
-        return replace(self._response(program, replace(outcome, state=state), 0, begin, False), bound=None)
+            return self._failed(outcome.status, outcome.message, None, begin), state
+        response = self._response(program, replace(outcome, state=state), 0, begin, False).but(bound=None)
+        return response, self.with_point(state, response.y, response.cost)
 
     def convex_program(self, state: WarmState, active: BoolArray | None) -> Program:
         """The program as seen from outside: offers and cost counted from the initial schedule, frozen columns fixed,
@@ -158,8 +226,7 @@ class CompiledBlock:
 
     def asked(self, signal: Signal, state: WarmState, theta: FloatArray) -> Asked:
         """The question as one of many that are answered together."""
-        if state.active is not signal.active:
-            state = state.after(active=signal.active)
+        state = self.signalled(state, signal.active)
         stiffness = None if signal.penalty is None else self.weight * signal.penalty
         return Asked(
             theta, self.weight * signal.price, self.paid(state), state, self.kept(state, signal.active), signal.id,

@@ -7,12 +7,14 @@ from scipy import sparse
 
 from decomp.blocks.compile.outer_approximation import Pool
 from decomp.blocks.compile.program import Program
+from decomp.blocks.solve.bounds import of_columns, of_rows
 from decomp.blocks.solve.highs_lp import HISTORY_FREE, MODEL_STATUS, new_solver, pass_rows
 from decomp.blocks.solve.scaling import Rows, power_of_two, tangent_matrix
 from decomp.messages import BoolArray, FloatArray, Status
 
 MOST_NAMES = 5
 SMALL = 1e-7  # below this a slack or a multiplier is rounding
+ROUNDING = 1e-12
 SEARCH_S = 10.0
 WHOLE = "no feasible solution with whole numbers, though there is one with fractions, of "
 NUMERICAL = (
@@ -22,16 +24,17 @@ NUMERICAL = (
 
 
 def diagnose(
-    program: Program, cost: FloatArray, lb: FloatArray, ub: FloatArray, pool: Pool, held: BoolArray, whole: bool
+    program: Program, cost: FloatArray, lb: FloatArray, ub: FloatArray, pool: Pool, pulled: BoolArray, whole: bool
 ) -> tuple[Status, str]:
     """INFEASIBLE with the conflict, UNBOUNDED with who runs away, or ERROR.
 
-    held (n_u,) True where a penalty holds the offer; whole: the integers were to be decided, not given.
+    pulled (n_u,) True where a penalty keeps the offer; whole: the solver has ended, without presolve, with the proof
+    that no point has whole numbers. That a solver has failed proves nothing.
     """
     conflict = explain_infeasible(program, lb, ub, pool)
     if conflict:
         return Status.INFEASIBLE, conflict
-    runaway = explain_unbounded(program, cost, lb, ub, pool, held)
+    runaway = explain_unbounded(program, cost, lb, ub, pool, pulled)
     if runaway:
         return Status.UNBOUNDED, runaway
     if whole:
@@ -40,16 +43,27 @@ def diagnose(
 
 
 def explain_infeasible(program: Program, lb: FloatArray, ub: FloatArray, pool: Pool) -> str:
-    """Which constraints conflict and by how much; "" where none do.
+    """Which constraints conflict and by how much; "" where none are proven to.
 
     min sum of slacks on all rows and tangents, variable bounds kept. Rows with slack are what would have to give way;
-    rows and bounds with a multiplier at this optimum are what they are in conflict with (they prove it).
+    rows and bounds with a multiplier at this optimum are what they are in conflict with. They prove it: by these
+    multipliers alone the least sum of slacks is above 0, which is worked out here and not taken from the solver.
     """
-    crossed = np.flatnonzero(lb > ub)
-    if len(crossed):
-        return "no feasible solution: the lower bound exceeds the upper bound of " + _some(
-            [f"'{program.col_names[j]}' ({lb[j]:.6g} > {ub[j]:.6g})" for j in crossed]
-        )
+    crossed = [
+        f"'{program.col_names[j]}' ({lb[j]:.6g} > {ub[j]:.6g})" for j in np.flatnonzero((lb > ub) & ~program.integer)
+    ]
+    crossed += [
+        f"'{program.row_names[i]}' ({program.row_lo[i]:.6g} > {program.row_hi[i]:.6g})"
+        for i in np.flatnonzero(program.row_lo > program.row_hi)
+    ]
+    between = [
+        f"'{program.col_names[j]}' (above {lb[j] - 1:.6g}, below {ub[j] + 1:.6g})"
+        for j in np.flatnonzero((lb > ub) & program.integer)
+    ]
+    if crossed or between:
+        texts = ["the lower bound exceeds the upper bound of " + _some(crossed)] if crossed else []
+        texts += ["there is no whole number within the bounds of " + _some(between)] if between else []
+        return "no feasible solution: " + "; ".join(texts)
     n = len(program.lb)
     A = sparse.vstack([program.A, tangent_matrix(program.terms, pool, n)])
     names = [*program.row_names, *(program.terms.names[i] for i in pool.term)]
@@ -69,9 +83,10 @@ def explain_infeasible(program: Program, lb: FloatArray, ub: FloatArray, pool: P
     solution = solver.getSolution()
     value, dual = np.array(solution.col_value), np.abs(np.array(solution.row_dual))
     short = value[n : n + m] + value[n + m :]
-    largest = np.maximum(1.0, np.abs(np.where(np.isfinite(elastic.lo), elastic.lo, 0.0)))
+    sides = [np.where(np.isfinite(side), np.abs(side), 0.0) for side in (elastic.lo, elastic.hi)]
+    largest = np.maximum(1.0, np.maximum(*sides))
     give = [i for i in np.argsort(-short, kind="stable") if short[i] > SMALL * largest[i]]
-    if not give:
+    if not give or not _proven(A, elastic, np.array(solution.row_dual), lb, ub, value[:n]):
         return ""
     others = [i for i in np.argsort(-dual, kind="stable") if dual[i] > SMALL and i not in give]
     reduced = np.abs(np.array(solution.col_dual)[:n])
@@ -84,16 +99,31 @@ def explain_infeasible(program: Program, lb: FloatArray, ub: FloatArray, pool: P
     return text
 
 
+def _proven(A: sparse.csr_matrix, rows: Rows, dual: FloatArray, lb: FloatArray, ub: FloatArray, x: FloatArray) -> bool:
+    """Do these multipliers, each within [-1, 1], bound the sum of slacks away from 0?
+
+    sum_i pi_i (lo_i if pi_i > 0 else hi_i) - sum_j (A'pi)_j (ub_j if (A'pi)_j > 0 else lb_j) > 0.
+    """
+    dual = np.clip(dual, -1.0, 1.0)
+    dual = np.where(np.abs(dual) > SMALL, dual, 0.0)
+    zero = np.zeros((1, A.shape[1]))
+    sides = rows.lo[None], rows.hi[None]
+    total, reduced = of_rows(sparse.csr_matrix(A.T), zero, np.zeros(1), sides, dual[None])
+    size = float(np.abs(dual) @ (np.abs(A) @ np.abs(x)))
+    bound = float(of_columns(total, reduced, zero, (lb[None], ub[None]), x[None])[0])
+    return bound > ROUNDING * size
+
+
 def explain_unbounded(
-    program: Program, cost: FloatArray, lb: FloatArray, ub: FloatArray, pool: Pool, held: BoolArray
+    program: Program, cost: FloatArray, lb: FloatArray, ub: FloatArray, pool: Pool, pulled: BoolArray
 ) -> str:
     """Which variables run away: the direction d of the recession cone, |d| <= 1, along which the cost falls; "" = none.
 
-    Q d = 0, and coupling d = 0 where a penalty holds the offer.
+    Q d = 0, and coupling d = 0 where a penalty keeps the offer.
     """
     n = len(cost)
     tangents = tangent_matrix(program.terms, pool, n)
-    flat = [program.coupling[np.flatnonzero(held)], *([] if program.quad is None else [program.quad])]
+    flat = [program.coupling[np.flatnonzero(pulled)], *([] if program.quad is None else [program.quad])]
     A = sparse.csr_matrix(sparse.vstack([program.A, tangents, *flat]))
     more = A.shape[0] - len(program.row_lo) - len(pool)
     lo = np.concatenate([_cone(program.row_lo, -1), np.zeros(len(pool)), np.zeros(more)])

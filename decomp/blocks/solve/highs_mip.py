@@ -35,8 +35,12 @@ def solve_mixed(
     options: Options,
     max_nodes: int,
     time_limit_s: float | None = None,
+    presolve: bool = True,
 ) -> MixedAnswer:
-    """min cost'x over the rows, the pool's tangents, lb <= x <= ub and the integers."""
+    """min cost'x over the rows, the pool's tangents, lb <= x <= ub and the integers.
+
+    presolve = False: without it, whatever the options say; where an answer is in doubt it is the part at fault.
+    """
     solver = new_solver({})
     set_options(
         solver,
@@ -49,6 +53,7 @@ def solve_mixed(
             "mip_feasibility_tolerance": 1e-9,
             **({} if time_limit_s is None else {"time_limit": time_limit_s}),
             **options,
+            **({} if presolve else {"presolve": "off"}),
         },
     )
     column = scaled.column

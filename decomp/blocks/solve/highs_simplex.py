@@ -24,6 +24,7 @@ Pair = tuple[FloatArray, FloatArray]
 BASIC = int(highspy.HighsBasisStatus.kBasic)
 OPTIMAL = int(highspy.HighsModelStatus.kOptimal)
 COLUMNWISE = MINIMISE = 1
+FAULTY = frozenset({"1.14.0"})  # presolve loses optima, see HiGHS's release notes of 1.14.1 and 1.15
 STATUS_OF_CODE = tuple(highspy.HighsBasisStatus(code) for code in range(5))
 
 
@@ -33,6 +34,18 @@ def new_highs() -> highspy.Highs:
     solver = highspy.Highs()
     solver.setOptionValue("output_flag", False)
     return solver
+
+
+@cache
+def faulty_version() -> str:
+    """Why the installed HiGHS may not solve mixed-integer programs; "" = it may."""
+    version = new_highs().version()
+    if version not in FAULTY:
+        return ""
+    return (
+        f"HiGHS {version} returns wrong optima of mixed-integer programs and proves them by wrong bounds; install "
+        f"another version: pip install 'highspy!={version}'"
+    )
 
 
 @cache

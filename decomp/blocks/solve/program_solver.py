@@ -14,19 +14,30 @@ from decomp.blocks.solve.explain import diagnose
 from decomp.blocks.solve.highs_lp import DUAL, PRIMAL, Options, WarmLinear
 from decomp.blocks.solve.highs_mip import solve_mixed
 from decomp.blocks.solve.highs_simplex import BASIC
+from decomp.blocks.solve.qp_attempts import KNOWN, USABLE
 from decomp.blocks.solve.qp_block import Quadratic
 from decomp.blocks.solve.scaling import Scaled
 from decomp.blocks.solve.solver_state import BlockSettings, WarmState
 from decomp.messages import FloatArray, Status
 
 LIMIT_TEXT = "the solver reached its time or iteration limit without a feasible point; raise time_limit_s"
+FITS = 1e-9  # a row without columns holds to within this, relative to the offers
 HOLDS = 1e-6  # share of its term from which a multiplier says that a tangent holds
+BEYOND = (
+    "beyond the solver's means: it knows the optimum to {:.1g} of the objective's terms, asked for is {:.0g}; look at "
+    "the scale of the model's coefficients and bounds"
+)
 TANGENT_TEXT = "convex terms still violated beyond tangent_tol after tangent_rounds rounds"
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """min 1/2 x'Qx + cost'x + constant + 1/2 sum_i stiffness_i (coupling_i x - target_i)^2 within lb <= x <= ub."""
+    """min 1/2 x'Qx + cost'x + constant + 1/2 sum_i stiffness_i (coupling_i x - target_i)^2 within lb <= x <= ub.
+
+    mip_gap    relative gap a mixed-integer solve may leave, where it is above that of the settings
+    has_point  the block has returned a point before: it is not infeasible, whatever a solver says
+    careful    an answer was in doubt: from a cold start, mixed-integer solves without presolve
+    """
 
     program: Program
     cost: FloatArray
@@ -35,6 +46,9 @@ class Question:
     ub: FloatArray
     stiffness: FloatArray | None = None
     target: FloatArray | None = None
+    mip_gap: float | None = None
+    has_point: bool = False
+    careful: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,20 +134,14 @@ class ProgramSolver:
         cost[program.curve] = 1.0
         weight = weight + np.isin(program.terms.epigraph, program.curve)
         answer = None
+        rel_gap = max(s.mip_rel_gap, question.mip_gap or 0.0)
+        presolve = not question.careful
         for _ in range(s.tangent_rounds):
-            answer = solve_mixed(
-                program,
-                self.scaled,
-                cost,
-                question.lb,
-                question.ub,
-                state.pool,
-                s.mip_abs_gap,
-                s.mip_rel_gap,
-                options,
-                s.mip_max_nodes,
-                s.time_limit_s,
-            )
+            data = program, self.scaled, cost, question.lb, question.ub, state.pool, s.mip_abs_gap, rel_gap, options
+            answer = solve_mixed(*data, s.mip_max_nodes, s.time_limit_s, presolve)
+            if presolve and answer.status not in (Status.OPTIMAL, Status.FEASIBLE, Status.LIMIT):
+                presolve = False  # its word alone proves nothing
+                answer = solve_mixed(*data, s.mip_max_nodes, s.time_limit_s, presolve)
             if not answer.status.has_point:
                 return self._explained(answer.status, question, state, whole=True)
             if answer.bound is not None:
@@ -159,6 +167,10 @@ class ProgramSolver:
 
     def _continuous(self, question: Question, state: WarmState) -> Outcome:
         """The program with its integers fixed; tangents are added until no term is violated."""
+        if not len(question.cost):
+            return self._constant(question, state)
+        if question.careful:
+            state = state.after(basis=None)
         lb, ub = question.lb, question.ub
         if state.whole is not None:
             lb, ub = lb.copy(), ub.copy()
@@ -170,7 +182,7 @@ class ProgramSolver:
         for round_ in range(self.settings.tangent_rounds):
             step = self._curved_step(fixed, state) if curved else self._linear_step(fixed, state, strategy)
             if not step.status.has_point:
-                return self._explained(step.status, fixed, state)
+                return replace(step, state=state) if step.message else self._explained(step.status, fixed, state)
             state = step.state
             if not terms.open.any():
                 return self._finished(fixed, step, None)
@@ -187,6 +199,15 @@ class ProgramSolver:
                 strategy = DUAL  # a cut leaves the basis dual feasible
         return replace(self._finished(fixed, step, None), status=Status.FEASIBLE, message=TANGENT_TEXT)
 
+    def _constant(self, question: Question, state: WarmState) -> Outcome:
+        """A program without columns: its rows hold or they do not."""
+        program = question.program
+        room = FITS * np.maximum(1.0, np.abs(program.coupling_0).max(initial=0.0))
+        if np.any(program.row_lo > room) or np.any(program.row_hi < -room):
+            return self._explained(Status.INFEASIBLE, question, state)
+        bound = question.constant if question.stiffness is None else None
+        return Outcome(Status.OPTIMAL, np.zeros(0), bound, state, row_dual=np.zeros(len(program.row_lo)))
+
     def _finished(self, q: Question, step: Outcome, true: FloatArray | None) -> Outcome:
         """The last step with its bound, where no penalty is in the objective, and the state one solve later."""
         pool, bound = step.state.pool, None
@@ -195,7 +216,7 @@ class ProgramSolver:
                 q.program, q.cost, q.constant, q.lb, q.ub, step.x, step.row_dual, pool, step.pool_dual
             )  # fmt: skip
         state = self._tidied(q.program, step.state, step.pool_dual)
-        return Outcome(step.status, step.x, bound, state, "", step.row_dual, step.pool_dual, true)
+        return Outcome(step.status, step.x, bound, state, step.message, step.row_dual, step.pool_dual, true)
 
     def _tidied(self, program: Program, state: WarmState, pool_dual: FloatArray) -> WarmState:
         """The state one solve later; where the pool has outgrown its terms, without the tangents idle for longest.
@@ -235,7 +256,10 @@ class ProgramSolver:
         pool_dual = np.zeros(len(used))
         if a.status.has_point:
             pool_dual[used] = a.pool_dual
-        return Outcome(a.status, a.x, None, state, row_dual=a.row_dual, pool_dual=pool_dual)
+        status, text = a.status, BEYOND.format(a.off, KNOWN) if a.off > KNOWN else ""
+        if status.has_point and a.off > USABLE:
+            status = Status.ERROR
+        return Outcome(status, a.x, None, state, text, row_dual=a.row_dual, pool_dual=pool_dual)
 
     def _value(self, question: Question, outcome: Outcome) -> float:
         """The question's objective at the outcome's point, convex terms exact."""
@@ -255,6 +279,7 @@ class ProgramSolver:
         text = LIMIT_TEXT
         if status is not Status.LIMIT:
             program = question.program
-            held = np.zeros(len(program.coupling_0)) if question.stiffness is None else question.stiffness
-            status, text = diagnose(program, question.cost, question.lb, question.ub, state.pool, held > 0, whole)
+            pulled = np.zeros(len(program.coupling_0)) if question.stiffness is None else question.stiffness
+            none = whole and status is Status.INFEASIBLE and not question.has_point
+            status, text = diagnose(program, question.cost, question.lb, question.ub, state.pool, pulled > 0, none)
         return Outcome(status, np.zeros(0), None, state, message=text)

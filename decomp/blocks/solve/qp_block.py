@@ -2,53 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import piqp
 from scipy import sparse
 
 from decomp.blocks.compile.outer_approximation import Pool
 from decomp.blocks.compile.program import Program
+from decomp.blocks.solve.qp_attempts import solved
 from decomp.blocks.solve.scaling import Rows, Scaled
 from decomp.messages import FloatArray, Status
-
-TOLERANCES: Mapping[str, float] = {
-    "eps_abs": 1e-10,
-    "eps_rel": 1e-12,
-    "eps_duality_gap_abs": 1e-10,
-    "eps_duality_gap_rel": 1e-13,
-    "max_iter": 100,
-}
-CLOSE = 1e-7  # residual at which an answer that missed the tolerances is still taken
-# Tried in turn. Where values span many decades (a value at risk of thousands beside kW) rounding keeps the tolerances
-# out of reach, and further iterations lead away again. With the solver's own limits programs without room between their
-# sides (integers held) stall or are called infeasible.
-LOOSER: Mapping[str, float] = {
-    "eps_abs": 1e-9,
-    "eps_rel": 1e-10,
-    "eps_duality_gap_abs": 1e-9,
-    "eps_duality_gap_rel": 1e-10,
-    "reg_finetune_lower_limit": 1e-13,
-}
-FURTHER: tuple[Mapping[str, float], ...] = (LOOSER, {"reg_lower_limit": 1e-8}, {"reg_lower_limit": 1e-7})
-STATUS_OF = {
-    piqp.PIQP_SOLVED: Status.OPTIMAL,
-    piqp.PIQP_PRIMAL_INFEASIBLE: Status.INFEASIBLE,
-    piqp.PIQP_DUAL_INFEASIBLE: Status.UNBOUNDED,
-}
 
 
 @dataclass(frozen=True, eq=False)
 class QuadraticAnswer:
-    """Point (n,), multipliers of rows (m,) and tangents (p,): positive = the lower side holds."""
+    """Point (n,), multipliers of rows (m,) and tangents (p,): positive = the lower side binds.
+
+    off: how far the objective may be from the optimum, as a share of its terms
+    """
 
     status: Status
     x: FloatArray
     row_dual: FloatArray
     pool_dual: FloatArray
+    off: float = 0.0
 
 
 class Quadratic:
@@ -119,36 +97,14 @@ class Quadratic:
             low,
             high,
         )
-        largest = max(1.0, float(np.abs(linear).max(initial=0.0)))
-        first = status, result = attempt(data, {}, CLOSE * largest)
-        for more in FURTHER:
-            if status is not Status.OPTIMAL:
-                status, result = attempt(data, more, CLOSE * largest)
-        if status is not Status.OPTIMAL:
-            status, result = first
-        x = np.array(result.x[: self.n])
-        if status is not Status.OPTIMAL or not np.all(np.isfinite(x)):
-            return QuadraticAnswer(Status.ERROR if status is Status.OPTIMAL else status, nothing, nothing, nothing)
+        found = solved(data)
+        if found.status is not Status.OPTIMAL:
+            return QuadraticAnswer(found.status, nothing, nothing, nothing)
         row_dual = np.zeros(len(rows.lo))
-        row_dual[self.equal] = -np.array(result.y[: len(self.equal)])
-        sides = np.array(result.z_l) - np.array(result.z_u)
-        row_dual[self.open] = sides[: len(self.open)]
-        return QuadraticAnswer(
-            status, np.clip(x * column, lb, ub), row_dual * self.scaled.row, sides[len(self.open) :] * factor
-        )
-
-
-def attempt(data: tuple[Any, ...], more: Mapping[str, float], close: float) -> tuple[Status, Any]:
-    """One attempt; an answer that missed the tolerances is taken where its residuals are `close`."""
-    solver = piqp.SparseSolver()
-    for name, value in {**TOLERANCES, **more}.items():
-        setattr(solver.settings, name, value)
-    solver.setup(*data)
-    status = STATUS_OF.get(solver.solve(), Status.ERROR)
-    info = solver.result.info
-    if status is Status.ERROR and max(info.primal_res, info.dual_res, abs(info.duality_gap)) <= close:
-        status = Status.OPTIMAL
-    return status, solver.result
+        row_dual[self.equal], row_dual[self.open] = found.equal[: len(self.equal)], found.open[: len(self.open)]
+        x = np.clip(found.x[: self.n] * column, lb, ub)
+        pool_dual = found.open[len(self.open) :] * factor
+        return QuadraticAnswer(found.status, x, row_dual * self.scaled.row, pool_dual, found.off)
 
 
 def stacked(parts: Sequence[sparse.csr_matrix], width: int) -> sparse.csc_matrix:

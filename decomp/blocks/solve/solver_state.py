@@ -9,6 +9,7 @@ import numpy as np
 
 from decomp.blocks.compile.outer_approximation import Pool, Terms
 from decomp.blocks.solve.highs_simplex import Basis
+from decomp.blocks.solve.known_points import KnownPoints
 from decomp.errors import InputError, Mistake
 from decomp.messages import BoolArray, FloatArray, IntArray
 from decomp.subproblem import Arrays
@@ -77,7 +78,7 @@ class WarmState:
 
     pool of tangents in order, and for how many solves each has been idle; basis of the last continuous solve; values of
     the integers; the initial schedule; which
-    entries the last signal called active (their frozen variables stay so in `evaluate`).
+    entries the last signal called active (their frozen variables stay so in `evaluate`); the points returned so far.
     """
 
     pool: Pool
@@ -86,6 +87,7 @@ class WarmState:
     whole: FloatArray | None = None
     initial: Initial | None = None
     active: BoolArray | None = None
+    points: KnownPoints | None = None
 
     def after(self, **changes: Any) -> WarmState:
         """The state with other values; quicker than `dataclasses.replace`, and asked several times a solve."""
@@ -118,6 +120,8 @@ class WarmState:
         if self.initial is not None:
             out["initial_offer"], out["initial_point"] = self.initial.offer, self.initial.point
             out["initial_cost"] = np.array([self.initial.cost])
+        if self.points is not None and len(self.points):
+            out["points_offer"], out["points_cost"] = self.points.y, self.points.cost
         return out
 
     @classmethod
@@ -142,4 +146,5 @@ class WarmState:
             arrays.get("whole"),
             initial,
             arrays.get("active"),
+            KnownPoints(arrays["points_offer"], arrays["points_cost"]) if "points_cost" in arrays else None,
         )
