@@ -21,7 +21,7 @@ RHO = 1.0
 def hedge(scenarios: range, multiplier: int, rounds: int, ranks: Ranks) -> Rounds | None:
     """So many penalised rounds after the first; on the root."""
     clock = SolverClock()
-    plain = pulled.attempt
+    plain = pulled.solved
     stamps: list[Stamp] = [clock.stamp()]
     averages: list[FloatArray] = []
     seen: set[int] = set()
@@ -44,7 +44,7 @@ def hedge(scenarios: range, multiplier: int, rounds: int, ranks: Ranks) -> Round
             averages.append(state.setup.layout.mean(answers[0].y))
             return super().update(k, state, answers, request)
 
-    pulled.attempt = clock.timed(plain)
+    pulled.solved = clock.timed(plain)
     try:
         # one round more: the end of a round is the begin of the next, and the last has the certificate in it
         run(
@@ -52,7 +52,7 @@ def hedge(scenarios: range, multiplier: int, rounds: int, ranks: Ranks) -> Round
             coupling=[coupling(scenarios, multiplier)], stop=[], limits=Limits(rounds + 2), ranks=ranks,
         )  # fmt: skip
     finally:
-        pulled.attempt = plain
+        pulled.solved = plain
     everyone = ranks.gather_objects(stamps[: rounds + 2])
     if everyone is None:
         return None

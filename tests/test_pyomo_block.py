@@ -10,7 +10,7 @@ import pyomo.environ as pyo
 import pytest
 
 from decomp.blocks.pyomo_block import BlockSettings, ConvexTerm, PyomoSubproblem
-from decomp.blocks.solve import qp_block as highs_quadratic
+from decomp.blocks.solve import qp_attempts
 from decomp.errors import InputError
 from decomp.messages import Response, Signal, Status
 
@@ -152,9 +152,9 @@ def test_penalised_answer_has_its_closed_form_and_no_bound() -> None:
 def test_a_penalised_answer_is_found_where_rounding_keeps_the_tolerances_out_of_reach(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    out_of_reach = dict.fromkeys(highs_quadratic.TOLERANCES, 1e-300) | {"max_iter": 100}
-    monkeypatch.setattr(highs_quadratic, "TOLERANCES", out_of_reach)
-    monkeypatch.setattr(highs_quadratic, "CLOSE", 0.0)
+    out_of_reach = dict.fromkeys(qp_attempts.TOLERANCES, 1e-300) | {"max_iter": 100}
+    monkeypatch.setattr(qp_attempts, "TOLERANCES", out_of_reach)
+    monkeypatch.setattr(qp_attempts, "CLOSE", 0.0)
     answer = Plain(quadratic(1.0)).solve(signal(2.0, target=[5.0], penalty=[3.0]))
     assert answer.status is Status.OPTIMAL
     assert answer.y == pytest.approx([(2 + 3 * 5) / 4], abs=1e-8)
