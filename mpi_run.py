@@ -23,10 +23,11 @@ from decomp.parallel.ranks import Ranks, find_ranks
 from decomp.run.console import RoundTable, clock_where_enough, console_for, first_line, last_lines
 from decomp.run.engine import run
 from decomp.run.result import Result
-from decomp.run.result_files import GrowingFiles, write, write_summary
+from decomp.run.result_files import GrowingFiles, write_rows, write_summary
 from decomp.run.stopping import RunStatus
 from decomp.storage.checkpoint import Checkpoint, Keeper, find_checkpoint
 from decomp.storage.folder_lock import FolderTaken, taken
+from decomp.storage.result_folder import ResultFolder
 
 ENDED, FAILED, BAD_INPUT = 0, 1, 2
 CHECKPOINTS = "checkpoints"  # below the folder of the results
@@ -69,14 +70,16 @@ def _run(ranks: Ranks, case: Case, args: argparse.Namespace, signals: _Signals, 
     """Run a case that has been read; the folder of the results is this run's as long as `held` is open."""
     root = ranks.rank == 0
     resume, trouble = _prepare(case, args, held) if root else (None, None)
+    own = ResultFolder(args.out, case.tables, force=args.force, resumed=_lies_in(resume, args.out))
+    if root and trouble is None:
+        trouble = _begin(own, held)
     trouble = ranks.agree(trouble)
     if trouble is not None:
         return _refuse(root, *trouble)
     files = GrowingFiles(args.out, every_offer=case.limits.record == "all")
     place = args.out / CHECKPOINTS
     # checkpoints in another folder are not this run's, whatever it is taken up from
-    here = resume is not None and resume.folder.parent.resolve() == place.resolve()
-    done = resume.rounds if resume and here else None
+    done = resume.rounds if resume and own.resumed else None
     keeper = Keeper(place, case.checkpoint, case.identity, done) if root else None
 
     console = console_for()
@@ -115,7 +118,7 @@ def _run(ranks: Ranks, case: Case, args: argparse.Namespace, signals: _Signals, 
     if result is None:
         return ENDED  # not the root: its code is the one that counts
     try:
-        written = _write(case, result, args.out, files, resume)
+        written = _write(case, result, own, files, resume)
     except OSError as error:
         return _refuse(root, FAILED, f"{result.status}, but the results cannot be written: {error}{_safe(keeper)}")
     for table in () if args.quiet else case.problem.tables(result, args.out):
@@ -141,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
         "--kinds", action=_Kinds, help="list the rules, steps and criteria with their settings, and end"
     )
     parser.add_argument("case", metavar="CASE.toml", help="the case file; docs/case_file.md describes it")
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--out", metavar="DIR", type=_named, required=True, help="folder for the results")
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",
@@ -156,8 +159,15 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="go on from the newest checkpoint in the result folder DIR",
     )
+    parser.add_argument("--force", action="store_true", help="write into --out DIR although it holds something else")
     parser.add_argument("--quiet", action="store_true", help="print only how the run ended")
     return parser
+
+
+def _named(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; name a folder, it is made if it does not exist")
+    return Path(text)
 
 
 def _read(args: argparse.Namespace, signals: _Signals) -> tuple[Case | None, tuple[int, str] | None]:
@@ -213,12 +223,36 @@ def _prepare(
         return None, (BAD_INPUT, f"--resume {args.resume}: {error}")
 
 
-def _write(case: Case, result: Result, folder: Path, growing: GrowingFiles, resume: Checkpoint | None) -> list[Path]:
+def _begin(own: ResultFolder, held: contextlib.ExitStack) -> tuple[int, str] | None:
+    """Have the result folder for this case; why not, if not."""
+    try:
+        trouble = own.trouble()
+        if trouble:
+            return BAD_INPUT, f"--out {own.path}: {trouble}"
+        own.begin()
+    except OSError as error:
+        return BAD_INPUT, f"--out {own.path}: nothing can be written there ({error}); give another folder"
+    held.callback(own.give_back)
+    return None
+
+
+def _lies_in(resume: Checkpoint | None, folder: Path) -> bool:
+    """Checkpoints in another folder are not this run's, whatever it is taken up from."""
+    return resume is not None and resume.folder.parent.resolve() == (folder / CHECKPOINTS).resolve()
+
+
+def _write(
+    case: Case, result: Result, own: ResultFolder, growing: GrowingFiles, resume: Checkpoint | None
+) -> list[Path]:
+    """Write everything, result.json last."""
+    own.remove_links()
     told = {**case.problem.summary(result), "rule": case.rule_text, "reproducible": _repeatable(case)}
     if resume is not None and not result.rows:  # not taken up: the other files are what it can be taken up from
-        return [write_summary(result, folder, case=case.tables, extra=told)]
-    files = write(result, folder, case=case.tables, extra=told, growing=growing)
-    return [*files, *case.problem.write(result, folder)]
+        files = [own.path / name for name in own.before]
+    else:
+        files = [*write_rows(result, own.path, growing), *case.problem.write(result, own.path)]
+    told["files"] = own.end(files)
+    return [*files, write_summary(result, own.path, case=case.tables, extra=told)]
 
 
 def _repeatable(case: Case) -> bool:

@@ -38,6 +38,7 @@ LAYERS = (
         "run.result",
         "storage.checkpoint",
         "storage.folder_lock",
+        "storage.result_folder",
         "storage.warm_states",
         "run.result_files",
         "problem",

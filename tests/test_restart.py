@@ -428,14 +428,14 @@ def test_a_block_that_never_recovers_fails_the_run_and_is_stale_in_the_files(com
         "trouble={unit='u2', kind='raise', first=3, last=999}", "run.on_failure='hold'",
         "run.max_rounds=60",  # enough for the others to come to terms with the held one: that is no success
     )  # fmt: skip
-    assert command(rough, "--out", tmp_path, *(a for text in texts for a in ("--set", text))) == 1
-    told = summary(tmp_path)
+    assert command(rough, "--out", tmp_path / "out", *(a for text in texts for a in ("--set", text))) == 1
+    told = summary(tmp_path / "out")
     assert told["status"] == "failed"
     assert "block u2/0 has not answered since round 3: ZeroDivisionError" in told["reason"]
     assert told["lower_bound"] is None
     assert told["stale_blocks"] == ["u2/0"]
-    assert float(contents(tmp_path)["rows"][-1]["mismatch"]) < 1e-4
-    with (tmp_path / "offers.csv").open(newline="") as file:
+    assert float(contents(tmp_path / "out")["rows"][-1]["mismatch"]) < 1e-4
+    with (tmp_path / "out" / "offers.csv").open(newline="") as file:
         assert {row["unit"]: row["stale"] for row in csv.DictReader(file)} == {"u0": "0", "u1": "0", "u2": "1"}
 
 
@@ -461,8 +461,8 @@ def test_a_failed_run_goes_on_with_its_block_held(command, rough, tmp_path):
 
 def test_a_block_without_a_first_answer_cannot_be_held(command, rough, tmp_path):
     texts = ("trouble={unit='u1', kind='raise', first=0, last=3}", "run.on_failure='hold'")
-    assert command(rough, "--out", tmp_path, *(a for text in texts for a in ("--set", text))) == 1
-    assert "block u1/0" in summary(tmp_path)["reason"]
+    assert command(rough, "--out", tmp_path / "out", *(a for text in texts for a in ("--set", text))) == 1
+    assert "block u1/0" in summary(tmp_path / "out")["reason"]
 
 
 # -- checkpoints that must not be used ---------------------------------------------------------------------------------
@@ -595,14 +595,16 @@ def test_a_folder_in_which_another_run_writes_is_refused_and_left_alone(command,
 
 
 def test_what_a_dead_run_has_left_behind_keeps_nobody_out(command, rough, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
     dies = (
         "import os, sys; from pathlib import Path; from decomp.storage.folder_lock import taken; "
         "held = taken(Path(sys.argv[1])); held.__enter__(); os.kill(os.getpid(), 9)"
     )
-    dead = subprocess.run([sys.executable, "-c", dies, str(tmp_path)], cwd=ROOT, timeout=60, check=False)
+    dead = subprocess.run([sys.executable, "-c", dies, str(out)], cwd=ROOT, timeout=60, check=False)
     assert dead.returncode == -9
-    assert json.loads((tmp_path / ".running").read_text())["host"]
-    assert command(rough, "--out", tmp_path, "--set", "run.max_rounds=4") == 0
+    assert json.loads((out / ".running").read_text())["host"]
+    assert command(rough, "--out", out, "--set", "run.max_rounds=4") == 0
 
 
 def test_a_file_system_without_locks_costs_a_warning(tmp_path, monkeypatch, caplog):

@@ -15,12 +15,16 @@ from decomp.messages import Coupling, Key, Response, Status
 from decomp.problem import Problem
 from decomp.subproblem import Subproblem
 
+FOLDER = Path(__file__).parent
+
 
 class UnitTable(BaseModel):
     model_config = ConfigDict(extra="forbid")
     slope: float = Field(gt=0)
     intercept: float = 0.0
     breaks: bool = False
+    writes: str = ""  # a file beside the run's own, with what result.json says at that moment
+    links: str = ""  # while it is asked, links appear in the folder "out" that lead there
 
 
 class MarketTable(BaseModel):
@@ -41,6 +45,9 @@ class Unit(Subproblem):
         return float(np.sum(self.table.slope / 2 * y**2 + self.table.intercept * y))
 
     def solve(self, signal):
+        if self.table.links and signal.id == 1:
+            for name in ("result.json.unfinished", "voltages.csv", "figures"):
+                (FOLDER / "out" / name).symlink_to(Path(self.table.links) / name)
         if self.table.breaks:
             return Response(signal.price, np.nan, status=Status.INFEASIBLE, message="its fuse has blown")
         rho = np.zeros_like(signal.price) if signal.penalty is None else signal.penalty
@@ -89,3 +96,10 @@ class Market(Problem):
 
     def summary(self, result):
         return {"hours": len(self.coordinator.nodes)}
+
+    def write(self, result, folder):
+        files = [folder / unit.writes for unit in self.settings.unit.values() if unit.writes]
+        files += [folder / "voltages.csv" for unit in self.settings.unit.values() if unit.links]
+        for file in files:
+            file.write_text((folder / "result.json").read_text())
+        return files

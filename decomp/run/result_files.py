@@ -6,7 +6,6 @@ Numbers are written with every digit (repr), so that equal runs leave equal file
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 from decomp.layout import Answers
 from decomp.messages import FloatArray
 from decomp.run.result import Result, Round, Row
+from decomp.storage.result_folder import opened, replace, write_json
 from decomp.storage.stored_columns import FILE
 
 PACKAGES = ("tatonnement", "numpy", "scipy", "highspy", "piqp", "pyomo", "mpi4py")
@@ -77,7 +77,7 @@ class GrowingFiles:
         lines = (line for k, price in enumerate(prices) for line in price_rows(k, price, nodes))
         self._append("prices.csv", lines)
         if self.every_offer:
-            (self.folder / "offers.csv").write_bytes(kept)
+            replace(self.folder / "offers.csv", lambda file: file.write(kept))
 
     def end(self, result: Result) -> None:
         """offers.csv where it grows: the last round's rows become those of the final point."""
@@ -91,7 +91,7 @@ class GrowingFiles:
         _write_csv(self.folder / name, header, ())
 
     def _append(self, name: str, body: Iterable[Sequence[Any]]) -> None:
-        with (self.folder / name).open("a", newline="", encoding="utf-8") as file:
+        with opened(self.folder / name, "a", newline="", encoding="utf-8") as file:
             _writer(file).writerows(map(_exact, body))
 
 
@@ -103,12 +103,18 @@ def write(
     extra: Mapping[str, Any],
     growing: GrowingFiles | None = None,
 ) -> list[Path]:
-    """Write result.json, iterations.csv, prices.csv, offers.csv; case: the tables as run; extra: the problem's summary.
+    """Write iterations.csv, prices.csv, offers.csv, result.json; case: the tables as run; extra: the problem's summary.
 
     growing: the files that have been written while the run went, where it has; offers.csv is then its business.
     """
+    files = write_rows(result, folder, growing)
+    return [*files, write_summary(result, folder, case=case, extra=extra)]
+
+
+def write_rows(result: Result, folder: Path, growing: GrowingFiles | None = None) -> list[Path]:
+    """Write all of a run's own files but result.json, which comes last."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = [write_summary(result, folder, case=case, extra=extra)]
+    written = []
     if growing is None or not result.rows:
         header = iteration_header(result.rows[0]) if result.rows else []
         nodes = result.coordinator.nodes
@@ -215,7 +221,7 @@ def _summary(result: Result, case: Mapping[str, Any], extra: Mapping[str, Any]) 
 
 
 def _write_csv(path: Path, header: Sequence[str], body: Iterable[Sequence[Any]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with opened(path, "w", newline="", encoding="utf-8") as file:
         writer = _writer(file)
         writer.writerow(header)
         writer.writerows(map(_exact, body))
@@ -231,9 +237,7 @@ def _exact(row: Sequence[Any]) -> list[Any]:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    beside = path.with_name(path.name + ".unfinished")
-    beside.write_text(json.dumps(_plain(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return beside.replace(path)
+    return write_json(path, _plain(content))
 
 
 def _plain(value: Any) -> Any:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from decomp.storage.result_folder import replace
+
 log = logging.getLogger(__name__)
 
 HOLDER, LOCK = ".running", ".running.lock"  # who has the folder, and what is locked; neither stays
@@ -46,7 +48,8 @@ def taken(folder: Path) -> Iterator[None]:
         log.warning("%s keeps no locks (%s): make sure that no other run writes there", folder, error.strerror)
     try:
         now = datetime.now().astimezone().isoformat(timespec="seconds")
-        holder.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": now}))
+        who = {"host": socket.gethostname(), "process": os.getpid(), "since": now}
+        replace(holder, lambda file: file.write(json.dumps(who).encode()))
         yield
     finally:
         # the name goes before the lock does: who opens it in between finds out that it is no longer this file
