@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import highspy
 import numpy as np
 import pyomo.environ as pyo
 import pytest
@@ -18,9 +19,11 @@ from decomp.blocks.solve import explain, highs_simplex, program_solver
 from decomp.blocks.solve.highs_mip import MixedAnswer, solve_mixed
 from decomp.blocks.solve.known_points import MOST_CONTINUOUS, Known, KnownPoints
 from decomp.messages import Coupling, Key, Signal, Status
-from decomp.rules import DualAscent
+from decomp.rules import ADMM, DualAscent
+from decomp.run.certificate import CertificateSettings
 from decomp.run.engine import Limits, run
 from decomp.run.result import Result
+from decomp.run.stopping import Residual
 from decomp.steps import Step, constant
 
 
@@ -154,9 +157,60 @@ def test_a_faulty_highs_is_refused_once_before_blocks_are_solved(monkeypatch: py
         assert result.reason.count("pip install") == 1
         assert "and 6 more" in result.reason
         assert len(one_scenario_run(lambda key: Store(whole=False)).rows) == 2
+        assert Store().solve(Signal(np.zeros(1), exact=True)).status is Status.ERROR
     finally:
         monkeypatch.undo()
         highs_simplex.faulty_version.cache_clear()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_threads_that_somebody_else_has_left_keep_no_block_from_its_answer(whole: bool) -> None:
+    highspy.Highs.resetGlobalScheduler(True)
+    other = highs_simplex.new_highs()
+    other.setOptionValue("threads", 2)
+    other.addVar(0.0, 1.0)
+    other.run()
+    answer = Store(whole=whole).solve(Signal(np.zeros(1), exact=True))
+    assert answer.status is Status.OPTIMAL, answer.message
+    assert answer.bound == pytest.approx(9.0, abs=1e-6)
+
+
+class Trade(PyomoSubproblem):
+    """x >= 0 that costs -x in scenario 0 and 2 x in the other: alone, the first is unbounded."""
+
+    def __init__(self, key: Key) -> None:
+        super().__init__()
+        self.gain = key.scenario == "0"
+
+    def build(self) -> pyo.ConcreteModel:
+        m = pyo.ConcreteModel()
+        m.x = pyo.Var(bounds=(0, None))
+        m.cost = pyo.Expression(expr=(-1.0 if self.gain else 2.0) * m.x + 1.0)
+        m.coupling = pyo.Expression([0], rule=lambda m, i: m.x)
+        return m
+
+
+@pytest.mark.parametrize("every", [0, 5])
+def test_a_block_that_is_unbounded_alone_gives_no_bound_and_ends_no_run(every: int) -> None:
+    share = {Key("u", s): 0.5 for s in ("0", "1")}
+    coupling = Coupling("u", ("x",), np.ones(1), np.full(1, -1), share)
+    result = run(
+        Trade, None, ADMM(agreement_penalty=1.0), coupling=[coupling], stop=[Residual(1e-4, 1e-4)], limits=Limits(80),
+        certificate=CertificateSettings(every=every),
+    )  # fmt: skip
+    assert result is not None
+    assert result.status == "residual", result.reason
+    assert result.objective == pytest.approx(1.0, abs=1e-3)
+    assert result.certificate is not None
+    # at the prices at which both scenarios agree the first one gains nothing, and has a bound again
+    lower = result.certificate.lower_bound
+    assert lower is None or lower <= 1.0 + 1e-9
+
+
+def test_a_cost_that_falls_by_rounding_only_is_unbounded_too() -> None:
+    """At such prices a run has nearly converged: the sweep for its bound gives none, and goes on."""
+    answer = Trade(Key("u", "0")).solve(Signal(np.array([-1.0 + 3e-8]), exact=True))
+    assert answer.status is Status.UNBOUNDED, answer.message
 
 
 def test_a_failed_solver_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

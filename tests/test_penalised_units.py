@@ -103,11 +103,11 @@ def test_blocks_solved_in_a_batch_have_the_same_bits_in_any_unit() -> None:
 
 def test_what_is_beyond_the_solver_is_said_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     block = House(True)
-    monkeypatch.setattr(qp_attempts, "off", lambda *_: 3e-8)
+    monkeypatch.setattr(qp_attempts, "misses", lambda *_: (3e-8, 3e-8))
     rough = block.solve(signal(block))
     assert rough.status is Status.OPTIMAL
     assert "beyond the solver's means: it knows the optimum to 3e-08" in rough.message
-    monkeypatch.setattr(qp_attempts, "off", lambda *_: 3e-4)
+    monkeypatch.setattr(qp_attempts, "misses", lambda *_: (3e-4, 3e-4))
     none = block.solve(signal(block))
     assert none.status is Status.ERROR
     assert "3e-04" in none.message or "0.0003" in none.message

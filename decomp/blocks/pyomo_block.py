@@ -115,8 +115,7 @@ class PyomoSubproblem(Subproblem):
         if not faulty_version():
             return ""
         built = self._try(None)  # only a faulty version makes it worth while to look inside beforehand
-        whole = not isinstance(built, Response) and isinstance(built.backend, CompiledBlock) and built.backend.whole
-        return faulty_version() if whole else ""
+        return built.message if isinstance(built, Response) else ""
 
     # -- the block -----------------------------------------------------------------------------------------------------
 

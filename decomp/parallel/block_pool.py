@@ -124,13 +124,14 @@ class BlockPool:
     def solve(self, signals: Signals, *, keep: bool = True, aside: bool = False) -> Answers:
         """Every block's answer to its signal. A failed block ends it (BlockError) or is held, see `on_failure`.
 
-        keep = False: a sweep for a certificate; `detail` goes on speaking of the last kept answers.
+        keep = False: a sweep for a certificate; `detail` goes on speaking of the last kept answers. A block that is
+        unbounded at the price has no bound there, which is an answer: it does not end the run.
         aside: the blocks' warm states are put back afterwards, as if the question had not been asked.
         Raises AskedToStop when a rank was asked to stop before all blocks were solved.
         """
         flags, columns = self.question(signals, keep=keep, aside=aside)
         self._header(SOLVE, flags, signals.id)
-        answers = self._held(self._ask(SOLVE, columns, flags, signals.id), self._explained)
+        answers = self._held(self._ask(SOLVE, columns, flags, signals.id), self._explained, sweep=not keep)
         if keep:
             self.good = answers
             self._spent_s += answers.solve_time
@@ -177,12 +178,14 @@ class BlockPool:
         self._worker.texts = {str(keys[b]): why for b, why in self._worker.conversations.texts.items()}
         return self._explained()
 
-    def _held(self, answers: Answers, explained: Callable[[], dict[str, str]]) -> Answers:
+    def _held(self, answers: Answers, explained: Callable[[], dict[str, str]], *, sweep: bool = False) -> Answers:
         """The answers with each failed block's last good one in its place, marked stale and without a bound.
 
-        explained: why blocks failed, by name
+        explained: why blocks failed, by name; sweep: only bounds are asked for, and being unbounded is no failure
         """
         failed = answers.status > Status.FEASIBLE
+        if sweep:
+            failed &= answers.status != Status.UNBOUNDED
         self.failures = explained() if failed.any() else {}
         if not failed.any():
             return answers

@@ -14,11 +14,13 @@ import pyomo.environ as pyo
 from decomp.blocks.batches import SignalBatch
 from decomp.blocks.compile.compiler import columns, compile_model
 from decomp.blocks.compile.domains import with_plain_domains
+from decomp.blocks.compile.program import Program
 from decomp.blocks.compile.template import Template, compile_template
 from decomp.blocks.solve.any_pyomo_solver import SolverBlock
 from decomp.blocks.solve.batched_lp import Asked, Together
 from decomp.blocks.solve.batched_qp import may_be_batched
 from decomp.blocks.solve.compiled_block import CompiledBlock
+from decomp.blocks.solve.highs_simplex import faulty_version
 from decomp.blocks.solve.program_solver import ProgramSolver
 from decomp.blocks.solve.solver_state import Initial
 from decomp.errors import InputError, Mistake
@@ -107,6 +109,7 @@ def build(block: PyomoSubproblem) -> Built:
         )  # fmt: skip
         return Built(model, order, len(order), outside)
     program = compile_model(model, terms, type(block).__name__, **_manner(block))
+    _refuse_integers(program, type(block).__name__)
     backend = CompiledBlock(
         program, _weight(block, len(program.coupling_0)), block.settings, initial_price=_price(block), frozen=frozen,
         first_options=block.solver_options, later_options=block.later_options,
@@ -122,6 +125,7 @@ def _from_template(block: PyomoSubproblem) -> Built:
         model = with_plain_domains(block.build(), name, open_bounds=True)
         order = columns(model)
         template = compile_template(model, tuple(block.convex_terms(model)), name, **_manner(block))
+        _refuse_integers(template.program, name)
         first = dict(block.solver_options or {})
         later = first if block.later_options is None else dict(block.later_options)
         solver = ProgramSolver(template.program, block.settings, first, later)
@@ -141,6 +145,13 @@ def _from_template(block: PyomoSubproblem) -> Built:
         later_options=block.later_options, solver=shared.solver, data=partial(template.fingerprint, theta),
     )  # fmt: skip
     return Built(shared.model, shared.columns, len(template.program.cost), backend, shared, theta)
+
+
+def _refuse_integers(program: Program, name: str) -> None:
+    """Raise InputError where the installed HiGHS cannot be trusted with the program's integers."""
+    if program.integer.any() and faulty_version():
+        where = program.col_names[int(np.argmax(program.integer))]
+        raise InputError([Mistake(name, "model", where, "it must be whole", faulty_version())])
 
 
 def _manner(block: PyomoSubproblem) -> dict[str, bool]:

@@ -114,6 +114,6 @@ def _solved(
             forms[kind] = _Form(solver.quadratic, *parts)
         data = forms[kind].data(linear[i], stiffness[i], A[i if len(A) > 1 else 0], rows[i], columns[i])
         answer = solved(data)
-        if answer.status is Status.OPTIMAL and answer.off <= KNOWN:
+        if answer.status is Status.OPTIMAL and answer.doubt <= KNOWN:
             x[i] = answer.x[:width]
     return x

@@ -9,6 +9,7 @@ from decomp.blocks.compile.outer_approximation import Pool
 from decomp.blocks.compile.program import Program
 from decomp.blocks.solve.bounds import of_columns, of_rows
 from decomp.blocks.solve.highs_lp import HISTORY_FREE, MODEL_STATUS, new_solver, pass_rows
+from decomp.blocks.solve.highs_simplex import run_highs
 from decomp.blocks.solve.scaling import Rows, power_of_two, tangent_matrix
 from decomp.messages import BoolArray, FloatArray, Status
 
@@ -17,6 +18,10 @@ SMALL = 1e-7  # below this a slack or a multiplier is rounding
 ROUNDING = 1e-12
 SEARCH_S = 10.0
 WHOLE = "no feasible solution with whole numbers, though there is one with fractions, of "
+NEARLY = (
+    "unbounded: the solver has found the cost to fall without end, by no more than its tolerances; give the variables "
+    "bounds, or the price a penalty"
+)
 NUMERICAL = (
     "the solver failed, also from a cold start, though the constraints are not in conflict and the cost is bounded; "
     "look at the scale of the model's coefficients"
@@ -24,12 +29,19 @@ NUMERICAL = (
 
 
 def diagnose(
-    program: Program, cost: FloatArray, lb: FloatArray, ub: FloatArray, pool: Pool, pulled: BoolArray, whole: bool
+    program: Program,
+    cost: FloatArray,
+    lb: FloatArray,
+    ub: FloatArray,
+    pool: Pool,
+    pulled: BoolArray,
+    whole: bool,
+    unbounded: bool = False,
 ) -> tuple[Status, str]:
     """INFEASIBLE with the conflict, UNBOUNDED with who runs away, or ERROR.
 
     pulled (n_u,) True where a penalty keeps the offer; whole: the solver has ended, without presolve, with the proof
-    that no point has whole numbers. That a solver has failed proves nothing.
+    that no point has whole numbers; unbounded: it has ended with a ray. That a solver has failed proves nothing.
     """
     conflict = explain_infeasible(program, lb, ub, pool)
     if conflict:
@@ -37,6 +49,8 @@ def diagnose(
     runaway = explain_unbounded(program, cost, lb, ub, pool, pulled)
     if runaway:
         return Status.UNBOUNDED, runaway
+    if unbounded:
+        return Status.UNBOUNDED, NEARLY
     if whole:
         return Status.INFEASIBLE, WHOLE + _some([f"'{program.col_names[j]}'" for j in np.flatnonzero(program.integer)])
     return Status.ERROR, NUMERICAL
@@ -77,7 +91,7 @@ def explain_infeasible(program: Program, lb: FloatArray, ub: FloatArray, pool: P
     solver = new_solver({**HISTORY_FREE, "presolve": "choose", "simplex_scale_strategy": 2, "time_limit": SEARCH_S})
     low, high = np.concatenate([lb, np.zeros(2 * m)]), np.concatenate([ub, np.full(2 * m, np.inf)])
     pass_rows(solver, elastic, np.concatenate([np.zeros(n), np.ones(2 * m)]), low, high)
-    solver.run()
+    run_highs(solver)
     if solver.getModelStatus() != MODEL_STATUS.kOptimal:
         return ""
     solution = solver.getSolution()
@@ -133,7 +147,7 @@ def explain_unbounded(
     pass_rows(
         solver, Rows(A, lo, hi), cost / size, np.where(np.isfinite(lb), 0.0, -1.0), np.where(np.isfinite(ub), 0.0, 1.0)
     )
-    solver.run()
+    run_highs(solver)
     d = np.array(solver.getSolution().col_value)
     if len(d) != n or -float(cost @ d) <= SMALL * size:
         return ""

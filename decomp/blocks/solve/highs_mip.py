@@ -10,6 +10,7 @@ import numpy as np
 from decomp.blocks.compile.outer_approximation import Pool
 from decomp.blocks.compile.program import Program
 from decomp.blocks.solve.highs_lp import STATUS_OF, Options, add_rows, new_solver, pass_rows, set_options
+from decomp.blocks.solve.highs_simplex import run_highs
 from decomp.blocks.solve.scaling import Scaled
 from decomp.messages import FloatArray, Status
 
@@ -62,7 +63,7 @@ def solve_mixed(
     whole = np.flatnonzero(program.integer).astype(np.int32)
     kind = np.full(len(whole), int(highspy.HighsVarType.kInteger), np.uint8)
     solver.changeColsIntegrality(len(whole), whole, kind)
-    solver.run()
+    run_highs(solver)
     status, info = STATUS_OF.get(solver.getModelStatus(), Status.ERROR), solver.getInfo()
     bound = float(info.mip_dual_bound)
     proven = bound if np.isfinite(bound) else None

@@ -36,6 +36,19 @@ def new_highs() -> highspy.Highs:
     return solver
 
 
+def run_highs(solver: highspy.Highs) -> highspy.HighsModelStatus:
+    """Run the solver; what it ended with.
+
+    All HiGHS objects of a process share their threads, and one that wants another number does not start. Where somebody
+    else has solved with more threads before, theirs are given back, and the solver is run again.
+    """
+    solver.run()
+    if solver.getModelStatus() == highspy.HighsModelStatus.kNotset:
+        highspy.Highs.resetGlobalScheduler(True)
+        solver.run()
+    return solver.getModelStatus()
+
+
 @cache
 def faulty_version() -> str:
     """Why the installed HiGHS may not solve mixed-integer programs; "" = it may."""
@@ -179,8 +192,8 @@ class Simplex:
 
     # -- solves --------------------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        self._highs.run()
+    def run(self) -> highspy.HighsModelStatus:
+        return run_highs(self._highs)
 
     def spent_s(self) -> float:
         """What HiGHS's clock of this object says, by which it keeps its time limit."""
@@ -213,8 +226,7 @@ class Simplex:
             highs.passModel(*sizes, cost[i], *self._bounds, *self._sides, *matrix)
             if basis is not None:
                 highs.setBasis(basis.handle)
-            self.run()
-            ended = int(highs.getModelStatus())
+            ended = int(self.run())
             if ended == OPTIMAL:
                 solution = highs.getSolution()
                 x[i] = np.fromiter(solution.col_value, np.float64, n)

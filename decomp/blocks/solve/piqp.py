@@ -14,6 +14,7 @@ import piqp
 from scipy import sparse
 
 from decomp.blocks.solve.highs_lp import new_solver, pass_rows
+from decomp.blocks.solve.highs_simplex import run_highs
 from decomp.blocks.solve.scaling import Rows, factors
 from decomp.errors import TatonnementError
 from decomp.messages import BoolArray, FloatArray
@@ -146,7 +147,7 @@ def _simplex(
     """Minimiser and row multipliers of the linear program, by a method that forgives costs of any size."""
     solver = new_solver({"presolve": "choose", "simplex_scale_strategy": 2})
     pass_rows(solver, Rows(A, lo, hi), q, lb, ub)
-    solver.run()
+    run_highs(solver)
     if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
         return None
     found = solver.getSolution()

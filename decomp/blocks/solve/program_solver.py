@@ -281,5 +281,6 @@ class ProgramSolver:
             program = question.program
             pulled = np.zeros(len(program.coupling_0)) if question.stiffness is None else question.stiffness
             none = whole and status is Status.INFEASIBLE and not question.has_point
-            status, text = diagnose(program, question.cost, question.lb, question.ub, state.pool, pulled > 0, none)
+            ray = status is Status.UNBOUNDED
+            status, text = diagnose(program, question.cost, question.lb, question.ub, state.pool, pulled > 0, none, ray)
         return Outcome(status, np.zeros(0), None, state, message=text)

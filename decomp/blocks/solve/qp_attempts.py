@@ -45,6 +45,7 @@ STATUS_OF = {
 }
 FACTORS = (64.0, 4096.0, 1.0)  # on the objective in its own unit: what stalls in one is often solved in another
 KNOWN = 1e-9  # an optimum is known where the objective's terms are, to this share of them
+NOTHING = 1e-10  # in units of the cost: an error of this size is none
 USABLE = 1e-6  # ... and an answer can be used, and says how far it may be off
 ROUNDING = 1e-12
 REACH = 1e3  # a column is taken to stay within this multiple of where it is
@@ -54,33 +55,47 @@ Data = tuple[Any, ...]  # P, c, E, b, G, lo, hi, lb, ub
 
 @dataclass(frozen=True, eq=False)
 class Solved:
-    """Point (n,), multipliers of E (k,) and of G (m,), > 0 at the lower side; share of the terms it may be off by."""
+    """Point (n,), multipliers of E (k,) and of G (m,), > 0 at the lower side.
+
+    error  how far the objective may be from the optimum; off: the same as a share of the objective's terms
+    """
 
     status: Status
     x: FloatArray
     equal: FloatArray
     open: FloatArray
+    error: float = np.inf
     off: float = np.inf
+
+    @property
+    def doubt(self) -> float:
+        """The share where the error counts at all: an optimum of 0 is not known to any share of it."""
+        return self.off if self.error > NOTHING else 0.0
 
 
 def solved(data: Data) -> Solved:
     """The first answer whose optimum is known, else the best one; a failure has the status of the first attempt."""
     first = best = attempt(data, {})
-    if best.off > KNOWN:
-        own, column, equal, open_, unit = in_own_units(data)
-        for factor in FACTORS:
-            again = attempt((factor * own[0], factor * own[1], *own[2:]), {})
-            if again.status is Status.OPTIMAL:
-                x, y, z = again.x * column, again.equal * equal, again.open * open_
-                y, z = y / (factor * unit), z / (factor * unit)
-                best = min(best, Solved(again.status, x, y, z, off(data, x, y, z)), key=lambda answer: answer.off)
-            if best.off <= KNOWN:
-                return best
-        for more in FURTHER:
-            best = min(best, attempt(data, more), key=lambda answer: answer.off)
-            if best.off <= KNOWN:
-                return best
+    if best.off <= KNOWN:
+        return best
+    own, column, equal, open_, unit = in_own_units(data)
+    for factor in FACTORS:
+        again = attempt((factor * own[0], factor * own[1], *own[2:]), {})
+        if again.status is Status.OPTIMAL:
+            x, y, z = again.x * column, again.equal * equal, again.open * open_
+            y, z = y / (factor * unit), z / (factor * unit)
+            best = min(best, Solved(again.status, x, y, z, *misses(data, x, y, z)), key=_off)
+        if best.off <= KNOWN:
+            return best
+    for more in FURTHER if best.doubt > KNOWN else ():
+        best = min(best, attempt(data, more), key=_off)
+        if best.doubt <= KNOWN:
+            return best
     return best if np.isfinite(best.off) else first
+
+
+def _off(answer: Solved) -> float:
+    return answer.off
 
 
 def attempt(data: Data, more: Mapping[str, float]) -> Solved:
@@ -98,11 +113,11 @@ def attempt(data: Data, more: Mapping[str, float]) -> Solved:
     z = np.array(result.z_l) - np.array(result.z_u)
     if status is not Status.OPTIMAL or not np.isfinite(x).all():
         return Solved(Status.ERROR if status is Status.OPTIMAL else status, x, y, z)
-    return Solved(status, x, y, z, off(data, x, y, z))
+    return Solved(status, x, y, z, *misses(data, x, y, z))
 
 
-def off(data: Data, x: FloatArray, equal: FloatArray, open_: FloatArray) -> float:
-    """How far the objective at x may be from the optimum, as a share of its terms.
+def misses(data: Data, x: FloatArray, equal: FloatArray, open_: FloatArray) -> tuple[float, float]:
+    """How far the objective at x may be from the optimum, and that as a share of its terms.
 
     The Lagrangian's gradient d = P x + c - E'y - G'z is charged up to the end of the column that it points to, and what
     rows and their multipliers do not fit each other by its product.
@@ -119,14 +134,14 @@ def off(data: Data, x: FloatArray, equal: FloatArray, open_: FloatArray) -> floa
     outside = np.maximum(np.maximum(lb - x, x - ub), 0.0)
     missed = np.abs(equal) @ np.abs(E @ x - b) + np.abs(gradient) @ outside
     if not c.any() and not P.nnz:
-        return 0.0  # every feasible point is an optimum
+        return 0.0, 0.0  # every feasible point is an optimum
     # terms of the objective at x, those of the squares it is made of (of a penalty: its target's), and what is rounding
     diagonal = P.diagonal()
     squares = 0.5 * float(np.sum(np.divide(c * c, diagonal, out=np.zeros(len(c)), where=diagonal > 0)))
     span = np.where(np.isfinite(ub) & np.isfinite(lb), ub - lb, np.abs(x))
     size = np.abs(c) @ np.abs(x) + 0.5 * np.abs(curve) @ np.abs(x) + squares + ROUNDING * (np.abs(c) @ span)
     total = float(moved + rows + missed)
-    return total / float(size) if size > 0 else (0.0 if total == 0 else np.inf)
+    return total, total / float(size) if size > 0 else (0.0 if total == 0 else np.inf)
 
 
 def in_own_units(data: Data) -> tuple[Data, FloatArray, FloatArray, FloatArray, float]:

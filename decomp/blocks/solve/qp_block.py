@@ -104,7 +104,7 @@ class Quadratic:
         row_dual[self.equal], row_dual[self.open] = found.equal[: len(self.equal)], found.open[: len(self.open)]
         x = np.clip(found.x[: self.n] * column, lb, ub)
         pool_dual = found.open[len(self.open) :] * factor
-        return QuadraticAnswer(found.status, x, row_dual * self.scaled.row, pool_dual, found.off)
+        return QuadraticAnswer(found.status, x, row_dual * self.scaled.row, pool_dual, found.doubt)
 
 
 def stacked(parts: Sequence[sparse.csr_matrix], width: int) -> sparse.csc_matrix:
