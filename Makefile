@@ -18,15 +18,15 @@ unexport PYTHONPATH PYTHONHOME
 .PHONY: demo claims test test-all lint constraints clean
 
 demo: .venv/.installed-mpi
-	$(BIN)/mpiexec -n $(RANKS) $(BIN)/python -m mpi4py mpi_run.py problems/cases/$(CASE).toml --out results/$(CASE)
+	$(BIN)/mpiexec -n $(RANKS) $(BIN)/tatonnement run $(CASE) --out results/$(CASE)
 
 # The four runs behind the table of claims in README.md, and the table; then the microgrid's.
 claims: .venv/.installed-mpi
 	for case in undervoltage overvoltage; do for reading in held resolved; do \
-	  $(BIN)/python mpi_run.py problems/cases/chalmers_$$case.toml --out results/claims/$${case}_$$reading \
+	  $(BIN)/tatonnement run chalmers_$$case --out results/claims/$${case}_$$reading \
 	    --set "dso.requirement='$$reading'" --quiet || exit 1; done; done
 	$(BIN)/python -m problems.market.claims results/claims/*voltage_* --markdown
-	$(BIN)/python mpi_run.py problems/cases/ercot_microgrid.toml --out results/claims/microgrid --quiet
+	$(BIN)/tatonnement run ercot_microgrid --out results/claims/microgrid --quiet
 	$(BIN)/python -m problems.microgrid.claims results/claims/microgrid --markdown
 
 test: lint

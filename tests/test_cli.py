@@ -180,7 +180,7 @@ def test_a_failed_run_leaves_its_record_and_no_rank_behind(tiny, python):
 def test_wrong_arguments_are_told_once(tiny):
     ended = launch(2, tiny)
     assert ended.returncode == 2
-    assert ended.stderr.count("the following arguments are required: --out") == 1
+    assert ended.stderr.count("Missing option '--out'") == 1
 
 
 def row(**changes) -> Row:

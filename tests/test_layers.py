@@ -62,7 +62,19 @@ LAYERS = (
         "run.recorder",
     },
     {"run.engine", "run.checkpointed_run", "run.convergence"},
-    {"case.toml_file", "case.config", "run.console", "case.catalogue"},
+    {
+        "case.toml_file",
+        "case.config",
+        "run.console",
+        "case.catalogue",
+        "case.shipped",
+        "case.execution",
+        "case.inspection",
+        "case.template",
+        "command",
+        "api",
+        "cli",
+    },
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 ABOVE_PROBLEMS = {"parallel.ranks", "parallel.block_pool", "run.engine", "rules"} | LAYERS[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import logging
 import re
 import shlex
 import tomllib
@@ -79,7 +80,7 @@ def test_the_recipes_are_as_short_as_promised():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_readmes_commands_reach_the_optimum_and_prove_it(folder, mpi_run, monkeypatch, command):
-    monkeypatch.setattr(mpi_run.logging, "basicConfig", lambda **_: None)
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
     arguments = shlex.split(command)
     assert mpi_run.main(Serial(), arguments) == 0
     result = json.loads((folder / arguments[arguments.index("--out") + 1] / "result.json").read_text())

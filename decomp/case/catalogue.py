@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
 from typing import Any
 
 from decomp.case.config import described
@@ -17,6 +18,16 @@ def kinds() -> str:
     """Every rule, step and criterion: its name, its settings with their defaults, and what it does."""
     sections: dict[str, Mapping[str, Any]] = {"[rule] kind": RULES, "[rule.step] kind": STEPS, "[stop.KIND]": CRITERIA}
     return "\n\n".join("\n".join([where, *_entries(known)]) for where, known in sections.items())
+
+
+def section(sort: str) -> str:
+    """One sort of things a case file can name; problems, coordinators and devices as packages register them."""
+    own: dict[str, Mapping[str, Any]] = {"rules": RULES, "steps": STEPS, "stops": CRITERIA}
+    if sort in own:
+        return "\n".join(_entries(own[sort]))
+    found = {entry.name: entry.load() for entry in entry_points(group=f"tatonnement.{sort}")}
+    lines = [f"  {name}: {(inspect.getdoc(thing) or '').splitlines()[0]}" for name, thing in sorted(found.items())]
+    return "\n".join(lines) or f"  no installed package registers {sort}"
 
 
 def _entries(known: Mapping[str, Any]) -> Iterator[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ParamSpec
 
 import numpy as np
 
@@ -36,6 +38,7 @@ _NO_COLUMNS = (
     "[start] prices takes the prices of an earlier run under any rule"
 )
 LIMITS = (RunStatus.ITERATION_LIMIT, RunStatus.DIVERGED)
+PROVEN = (RunStatus.CERTIFIED, RunStatus.CERTIFIED_LINEARISED)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,26 @@ class Limits:
             raise ValueError("time_limit_s must be positive")
 
 
-def run(
+P = ParamSpec("P")
+
+
+def _to_the_end(steps: Callable[P, Generator[Round, None, Result | None]]) -> Callable[P, Result | None]:
+    """What the generator returns when all its rounds are over."""
+
+    @functools.wraps(steps)
+    def run(*arguments: P.args, **named: P.kwargs) -> Result | None:
+        generator = steps(*arguments, **named)
+        while True:
+            try:
+                next(generator)
+            except StopIteration as ended:
+                found: Result | None = ended.value
+                return found
+
+    return run
+
+
+def rounds(
     subproblems: Mapping[Key, Subproblem] | Make,
     coordinator: Coordinator | None,
     rule: UpdateRule,
@@ -81,8 +103,10 @@ def run(
     asynchronous: AsynchronousSettings | None = None,
     earlier: StoredColumns | None = None,
     keep_columns: bool = False,
-) -> Result | None:
-    """Coordinate the blocks by prices until a criterion stops; the Result on the root, None on the other ranks.
+) -> Generator[Round, None, Result | None]:
+    """Coordinate the blocks by prices: yields every complete round on the root, returns the Result there.
+
+    On the other ranks it yields nothing, serves the root until the end, and returns None.
 
     subproblems  blocks by key, or a function that builds the block of a key on the rank that owns it
     coordinator  None: the scenarios of each unit only have to agree
@@ -153,7 +177,9 @@ def run(
                 transaction.take_up(resume, certifier, limits.max_rounds)
             block_pool.may_be_cut = True
             try:
-                _loop(coordinator, rule, transaction, stop, limits.max_rounds, settings, certifier, asked_to_stop)
+                yield from _loop(
+                    coordinator, rule, transaction, stop, limits.max_rounds, settings, certifier, asked_to_stop
+                )
             except AskedToStop:
                 ended = cut()
                 transaction.cut_short(ended.reason, ended.status)
@@ -171,6 +197,9 @@ def run(
             recorder.stop = replace(recorder.stop, reason=f"{recorder.stop.reason}; {still}")
         result = recorder.result(ranks.size)
         return replace(result, earlier=_left(transaction, coordinator)) if keep_columns and transaction else result
+
+
+run = _to_the_end(rounds)
 
 
 def iterate(
@@ -199,7 +228,7 @@ def _loop(
     settings: CertificateSettings,
     certifier: Certifier,
     asked_to_stop: Callable[[], Stop | None],
-) -> None:
+) -> Iterator[Round]:
     block_pool, recorder = transaction.block_pool, transaction.recorder
     for k in range(transaction.progress.k, max_rounds):
         step = iterate(k, block_pool, coordinator, rule, transaction.progress.state, transaction.progress.warm)
@@ -220,8 +249,8 @@ def _loop(
             certificate = proof()
             seen = replace(seen, certificate=certificate)
             met = certified(criteria, seen) or met
-        if met and certificate and certificate.revised:
-            met = None  # an exact solve found better integer decisions: go on with those
+        if met and met.status not in PROVEN and certificate and certificate.revised:
+            met = None  # an exact solve found better integer decisions: go on with those, unless all is proven
         stop = met or limit or asked_to_stop()
         recorder.visited.append(point)
         recorder.add(step.round, step.state.w, step.candidate, seen, certificate, stale)
@@ -233,6 +262,8 @@ def _loop(
         recorder.publish()
         if stop:
             recorder.stop = stop
+        yield step.round
+        if stop:
             return
 
 

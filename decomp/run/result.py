@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from decomp.coordinator import Coordinator
 from decomp.layout import Answers, Layout
@@ -13,6 +16,8 @@ from decomp.messages import Check, FloatArray, Key, Request
 from decomp.storage.stored_columns import StoredColumns
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from decomp.run.certificate import Certificate
     from decomp.run.stopping import RunStatus
 
@@ -118,6 +123,39 @@ class Result:
         spread, where = self.layout.spread(self.final.answers.y)
         apart = f"; scenarios differ there by up to {spread:.3g} at {where}" if spread > 0 else ""
         return f"the offers of the last round, not proven to be any optimum{apart}"
+
+    @property
+    def iterations(self) -> pd.DataFrame:
+        """One line a round: worst limit, mismatch, residuals, cost, bounds, gaps, seconds."""
+        import pandas as pd
+
+        table = pd.DataFrame([dataclasses.asdict(row) for row in self.rows]).drop(
+            columns="unit_prices", errors="ignore"
+        )
+        return table.set_index("round") if len(table) else table
+
+    @property
+    def node_prices(self) -> pd.DataFrame:
+        """Price of every node (columns) in every round."""
+        import pandas as pd
+
+        rounds = pd.RangeIndex(len(self.prices), name="round")
+        return pd.DataFrame(list(self.prices), index=rounds, columns=pd.Index(self.coordinator.nodes, name="node"))
+
+    @property
+    def offers(self) -> pd.Series:
+        """y of every unit, scenario and entry at the final point."""
+        import pandas as pd
+
+        layout = self.layout
+        names = [
+            (key.unit, key.scenario, entry)
+            for key in layout.keys
+            for entry in next(c for c in layout.couplings if c.unit == key.unit).entries
+        ]
+        index = pd.MultiIndex.from_tuples(names, names=["unit", "scenario", "entry"]) if names else None
+        values = np.zeros(0) if self.answers is None else self.answers.y
+        return pd.Series(values, index=index if len(values) else None, name="y", dtype=float)
 
     @property
     def objective(self) -> float | None:

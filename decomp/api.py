@@ -1,0 +1,224 @@
+"""The engine from Python: run blocks of one's own, solve a case file, read a result folder, step by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from decomp.coordinator import Coordinator
+from decomp.errors import InputError, Mistake
+from decomp.messages import Coupling, Key
+from decomp.parallel.ranks import Ranks, find_ranks
+from decomp.rules import RULES
+from decomp.rules.base import UpdateRule
+from decomp.run.engine import Limits, rounds
+from decomp.run.result import Result, Round
+from decomp.subproblem import Subproblem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["StoredResult", "iterate", "load_result", "run", "solve_case"]
+
+MOST_ROUNDS = 200  # of a run that is not told when to end
+
+
+def iterate(
+    subproblems: Mapping[Key, Subproblem] | Callable[[Key], Subproblem],
+    coordinator: Coordinator | None,
+    rule: UpdateRule | str,
+    *,
+    coupling: Iterable[Coupling],
+    stop: Sequence[Any] = (),
+    limits: Limits | None = None,
+    ranks: Ranks | None = None,
+    **more: Any,
+) -> Generator[Round, None, Result | None]:
+    """Step through a run: `for round in iterate(...)` has every complete round, with its prices and answers.
+
+    A loop that ends early ends the run on all ranks. On ranks other than the root there are no rounds. Its value at the
+    end (`result = yield from iterate(...)`) is the Result. Arguments as in `run`.
+    """
+    known = RULES.get(rule) if isinstance(rule, str) else None
+    if isinstance(rule, str) and known is None:
+        raise InputError([Mistake("iterate", "rule", rule, "is no rule", f"one of {', '.join(RULES)}")])
+    chosen: Any = rule if known is None else known()
+    return rounds(
+        subproblems, coordinator, chosen, coupling=coupling, stop=stop, limits=limits or Limits(MOST_ROUNDS),
+        ranks=ranks or find_ranks(), **more,
+    )  # fmt: skip
+
+
+def run(*arguments: Any, **named: Any) -> Result | None:
+    """Coordinate blocks by prices until a criterion stops; the Result on the root, None on the other ranks.
+
+        run(subproblems, coordinator, rule, coupling=[...], stop=[Gap(1e-4, 0.0)], limits=Limits(100))
+
+    subproblems  blocks by Key, or a function that builds the block of a Key on the rank that owns it
+    coordinator  None: the scenarios of each unit only have to agree
+    rule         an UpdateRule, or the name of one that needs no settings
+    coupling     one Coupling a unit
+    stop         criteria in order of preference: Gap, Residual, Secure, Divergence, or any function of the Iterate
+    limits       Limits(max_rounds, time_limit_s); without them at most 200 rounds
+    certificate  CertificateSettings(every=1) proves a bound in every round
+    ranks        default: all that mpiexec has started, this process alone without it
+
+    Further arguments as in `decomp.run.engine.rounds`. Raises RefusedError where the rule needs what the blocks or the
+    coordinator cannot give.
+    """
+    steps = iterate(*arguments, **named)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as ended:
+            found: Result | None = ended.value
+            return found
+
+
+def solve_case(
+    case: str | Path,
+    *,
+    out: str | Path | None = None,
+    set: Mapping[str, Any] | None = None,
+    rule: str | None = None,
+    resume: str | Path | None = None,
+    ranks: Ranks | None = None,
+) -> StoredResult | None:
+    """Run a case file, or a shipped case by its name, and read what it leaves; None on ranks other than the root.
+
+    out   folder for the results; None = a temporary one, which is read before it is removed
+    set   values of the case file to replace: {"rule.step.c2": 0.5}
+    rule  replaces the whole [rule] table: a kind, or a TOML file
+
+    Raises InputError with every mistake, RefusedError for a rule the case cannot serve.
+    """
+    from decomp.case.config import load
+    from decomp.case.execution import CHECKPOINTS, keeper_of, run_case
+    from decomp.case.shipped import find_case
+    from decomp.storage.checkpoint import find_checkpoint
+    from decomp.storage.folder_lock import taken
+
+    texts = [f"{key}={_toml(value)}" for key, value in (set or {}).items()]
+    read = load(find_case(str(case)), texts, rule)
+    everyone = ranks or find_ranks()
+    root = everyone.rank == 0
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
+        folder = Path(scratch) if out is None else Path(out)
+        keeper = found = None
+        if root:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(taken(folder))
+            found = find_checkpoint(Path(resume) / CHECKPOINTS, read.identity) if resume is not None else None
+            keeper = keeper_of(read, folder, found)
+        ended = run_case(everyone, read, folder, keeper=keeper, resume=found)
+        if ended is None:
+            return None
+        ended.write()
+        stored = load_result(folder, ended.result)
+        if out is None:
+            stored.read_all()
+        return stored
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{json.dumps(str(name))} = {_toml(item)}' for name, item in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def load_result(folder: str | Path, run: Result | None = None) -> StoredResult:
+    """What a run has left in its folder. Raises InputError where there is no result.json."""
+    place = Path(folder)
+    try:
+        summary = json.loads((place / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        told = Mistake(
+            str(place), "result.json", "file", f"cannot be read: {error}", "give the folder of a run (--out)"
+        )
+        raise InputError([told]) from error
+    return StoredResult(place, summary, run)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredResult:
+    """A finished run, read from its folder. Tables are pandas objects; times are time-zone-aware, units in the names.
+
+    summary  what result.json holds; `result.status`, `result.objective` and all its other keys are attributes, too
+    run      the engine's own Result where the run was made by this process
+    """
+
+    folder: Path
+    summary: Mapping[str, Any]
+    run: Result | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        summary = self.__dict__.get("summary", {})
+        if name in summary:
+            return summary[name]
+        raise AttributeError(f"a result has no '{name}'; result.json has {', '.join(summary)}")
+
+    @cached_property
+    def iterations(self) -> pd.DataFrame:
+        """One line a round (iterations.csv)."""
+        return self._table("iterations.csv").set_index("round")
+
+    @cached_property
+    def prices(self) -> pd.DataFrame:
+        """Price of every node (columns) in every round."""
+        return self._table("prices.csv").pivot(index="round", columns="node", values="price")
+
+    @cached_property
+    def offers(self) -> pd.DataFrame:
+        """Price and offer y of every unit, scenario and entry at the end."""
+        return self._table("offers.csv").set_index(["unit", "scenario", "entry"])
+
+    @cached_property
+    def schedules(self) -> Mapping[str, pd.DataFrame]:
+        """schedule_<unit>.csv by unit, by time."""
+        found = sorted(self.folder.glob("schedule_*.csv"))
+        return {file.stem.removeprefix("schedule_"): _by_time(self._table(file.name)) for file in found}
+
+    @cached_property
+    def voltages(self) -> pd.DataFrame:
+        """Voltage of every bus before and after, by time (voltages.csv); empty where the problem has none."""
+        return _by_time(self._table("voltages.csv"))
+
+    @cached_property
+    def duals(self) -> pd.DataFrame:
+        """Multiplier of every voltage limit and nodal price, by time (duals.csv); empty where there are none."""
+        return _by_time(self._table("duals.csv"))
+
+    def read_all(self) -> None:
+        """Read every table now, before the folder goes."""
+        for name in ("iterations", "prices", "offers", "schedules", "voltages", "duals"):
+            getattr(self, name)
+
+    def _table(self, name: str) -> pd.DataFrame:
+        import pandas as pd
+
+        file = self.folder / name
+        text = {"unit": str, "scenario": str, "entry": str, "node": str, "bus": str}
+        return pd.read_csv(file, dtype=text) if file.exists() else pd.DataFrame()
+
+
+def _by_time(table: pd.DataFrame) -> pd.DataFrame:
+    """The table by its time stamps, in the zone they are written in; by UTC offset where a day changes it."""
+    import pandas as pd
+
+    if "time" not in table:
+        return table
+    stamps = table["time"].map(pd.Timestamp)
+    offsets = {stamp.utcoffset() for stamp in stamps}
+    index = pd.DatetimeIndex(stamps) if len(offsets) == 1 else pd.to_datetime(stamps, utc=True)
+    return table.drop(columns="time").set_index(pd.DatetimeIndex(index, name="time"))

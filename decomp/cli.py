@@ -1,0 +1,137 @@
+"""The command `tatonnement`. Solvers, pandas and matplotlib are imported by the subcommands that need them."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+
+SORTS = ("rules", "steps", "stops", "coordinators", "devices", "problems")
+
+
+class NearestName(click.Group):
+    """A group that answers a misspelt subcommand with the nearest known one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if close:
+                raise click.UsageError(f"no command '{args[0]}'; did you mean '{close[0]}'?", ctx) from error
+            raise
+
+
+@click.group(cls=NearestName, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("tatonnement"), prog_name="tatonnement")
+def tatonnement() -> None:
+    """Price-coordinated decomposition over MPI.
+
+    Many optimisers each solve their own problem against a price, a coordinator answers with what it needs, and a rule
+    moves the prices until both agree or it is proven how far from the optimum they are.
+    """
+
+
+@tatonnement.command()
+@click.argument("case", metavar="CASE")
+@click.option("--out", metavar="DIR", required=True, help="Folder for the results.")
+@click.option(
+    "--set", "overrides", metavar="KEY=VALUE", multiple=True,
+    help="Replace or add a value of the case file: --set rule.step.c2=0.5. May be repeated.",
+)  # fmt: skip
+@click.option("--rule", metavar="KIND|FILE.toml", help="Replace the whole [rule] table.")
+@click.option("--resume", metavar="DIR", help="Go on from the newest checkpoint in the result folder DIR.")
+@click.option("--quiet", is_flag=True, help="Print only how the run ended.")
+@click.option(
+    "--kinds", is_flag=True, is_eager=True, expose_value=False, help="List rules, steps and criteria, and end.",
+    callback=lambda ctx, _, given: _kinds(ctx) if given else None,
+)  # fmt: skip
+def run(**given: Any) -> None:
+    """Run CASE, a case file or the name of a shipped case, on all ranks that mpiexec has started.
+
+    Exit code 0: the run ended and says how; 1: it failed, result.json says why; 2: bad input, nothing written.
+    """
+    raise click.UsageError("start it by 'tatonnement run'")  # every rank parses for itself, see `main`
+
+
+@tatonnement.command()
+@click.argument("case", metavar="CASE")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="As in 'run'.")
+@click.option("--rule", metavar="KIND|FILE.toml", help="As in 'run'.")
+def check(case: str, overrides: Sequence[str], rule: str | None) -> None:
+    """Read CASE and tell all its mistakes, its blocks, their size, and what building them takes; nothing is solved."""
+    from decomp.case.inspection import report
+    from decomp.case.shipped import find_case
+    from decomp.errors import TatonnementError
+
+    try:
+        click.echo(report(find_case(case), list(overrides), rule))
+    except TatonnementError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+
+
+@tatonnement.command("list")
+@click.argument("sort", type=click.Choice(SORTS))
+def list_(sort: str) -> None:
+    """List what a case file can name: rules, steps, stopping criteria, coordinators, devices or problems."""
+    from decomp.case.catalogue import section
+
+    click.echo(section(sort))
+
+
+@tatonnement.command()
+def cases() -> None:
+    """List the cases that come with the installed packages; 'tatonnement run NAME --out DIR' runs one."""
+    import tomllib
+
+    from decomp.case.shipped import shipped
+
+    found = shipped()
+    width = max(map(len, found), default=0)
+    for name, file in found.items():
+        title = tomllib.loads(file.read_text(encoding="utf-8")).get("case", {}).get("title", "")
+        click.echo(f"{name:{width}}  {title}")
+
+
+@tatonnement.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--like", default="chalmers_undervoltage", show_default=True, help="The shipped case to begin from.")
+def new(folder: Path, like: str) -> None:
+    """Write a case of one's own into DIR, which must not exist: a commented case file and its data, ready to run."""
+    from decomp.case.shipped import shipped
+    from decomp.case.template import write_case
+
+    known = shipped()
+    if like not in known:
+        close = difflib.get_close_matches(like, known, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise click.UsageError(f"no shipped case '{like}'; {hint}known: {', '.join(known)}")
+    if folder.exists():
+        raise click.UsageError(f"{folder} exists already; give a folder that is made anew")
+    file = write_case(known[like], folder)
+    click.echo(f"{file}: run it with  tatonnement run {file} --out {folder / 'results'}")
+
+
+def _kinds(ctx: click.Context) -> None:
+    from decomp.case.catalogue import kinds
+
+    click.echo(kinds())
+    ctx.exit()
+
+
+def main() -> None:
+    """The console script. A run is parsed on every rank by itself, so that only one of them speaks of a mistake."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["run"] and not {"-h", "--help"} & set(arguments):
+        from decomp.command import launch
+
+        launch(arguments[1:])
+    tatonnement(prog_name="tatonnement")

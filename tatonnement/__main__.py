@@ -1,0 +1,5 @@
+"""python -m tatonnement: the same as the command."""
+
+from decomp.cli import main
+
+main()
