@@ -89,20 +89,23 @@ def solve_case(
     rule: str | None = None,
     resume: str | Path | None = None,
     ranks: Ranks | None = None,
+    force: bool = False,
 ) -> StoredResult | None:
     """Run a case file, or a shipped case by its name, and read what it leaves; None on ranks other than the root.
 
     out   folder for the results; None = a temporary one, which is read before it is removed
     set   values of the case file to replace: {"rule.step.c2": 0.5}
     rule  replaces the whole [rule] table: a kind, or a TOML file
+    force write into `out` although it holds something else
 
     Raises InputError with every mistake, RefusedError for a rule the case cannot serve.
     """
     from decomp.case.config import load
-    from decomp.case.execution import CHECKPOINTS, keeper_of, run_case
+    from decomp.case.execution import CHECKPOINTS, keeper_of, lies_in, run_case
     from decomp.case.shipped import find_case
     from decomp.storage.checkpoint import find_checkpoint
     from decomp.storage.folder_lock import taken
+    from decomp.storage.result_folder import ResultFolder
 
     texts = [f"{key}={_toml(value)}" for key, value in (set or {}).items()]
     read = load(find_case(str(case)), texts, rule)
@@ -115,8 +118,15 @@ def solve_case(
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(taken(folder))
             found = find_checkpoint(Path(resume) / CHECKPOINTS, read.identity) if resume is not None else None
-            keeper = keeper_of(read, folder, found)
-        ended = run_case(everyone, read, folder, keeper=keeper, resume=found)
+        own = ResultFolder(folder, read.tables, force=force, resumed=lies_in(found, folder))
+        if root:
+            trouble = own.trouble()
+            if trouble:
+                raise InputError([Mistake("solve_case", "out", str(folder), trouble)])
+            own.begin()
+            stack.callback(own.give_back)
+            keeper = keeper_of(read, own, found)
+        ended = run_case(everyone, read, own, keeper=keeper, resume=found)
         if ended is None:
             return None
         ended.write()

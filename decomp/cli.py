@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -41,13 +42,17 @@ def tatonnement() -> None:
 
 @tatonnement.command()
 @click.argument("case", metavar="CASE")
-@click.option("--out", metavar="DIR", required=True, help="Folder for the results.")
+@click.option(
+    "--out", metavar="DIR", required=True, help="Folder for the results.",
+    callback=lambda ctx, option, value: _named(ctx, option, value),
+)  # fmt: skip
 @click.option(
     "--set", "overrides", metavar="KEY=VALUE", multiple=True,
     help="Replace or add a value of the case file: --set rule.step.c2=0.5. May be repeated.",
 )  # fmt: skip
 @click.option("--rule", metavar="KIND|FILE.toml", help="Replace the whole [rule] table.")
 @click.option("--resume", metavar="DIR", help="Go on from the newest checkpoint in the result folder DIR.")
+@click.option("--force", is_flag=True, help="Write into --out DIR although it holds something else.")
 @click.option("--quiet", is_flag=True, help="Print only how the run ended.")
 @click.option(
     "--kinds", is_flag=True, is_eager=True, expose_value=False, help="List rules, steps and criteria, and end.",
@@ -127,11 +132,27 @@ def _kinds(ctx: click.Context) -> None:
     ctx.exit()
 
 
+def _named(ctx: click.Context, option: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("is empty; name a folder, it is made if it does not exist", ctx, option)
+    return value
+
+
+def _refuse(text: str) -> NoReturn:
+    """Ends every rank; only the first one of a launcher says why."""
+    ranks = (os.environ.get(name, "0") for name in ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID"))
+    if not any(rank.isdigit() and int(rank) for rank in ranks):
+        click.echo(text, err=True)
+    sys.exit(2)
+
+
 def main() -> None:
     """The console script. A run is parsed on every rank by itself, so that only one of them speaks of a mistake."""
     arguments = sys.argv[1:]
     if arguments[:1] == ["run"] and not {"-h", "--help"} & set(arguments):
-        from decomp.command import launch
-
+        try:
+            from decomp.command import launch
+        except ImportError as error:
+            _refuse(f"a library cannot be used: {error}; install the versions that constraints.txt names")
         launch(arguments[1:])
     tatonnement(prog_name="tatonnement")

@@ -12,12 +12,13 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import click
 
 from decomp.case.config import Case, load
-from decomp.case.execution import CHECKPOINTS, keeper_of, repeatable, run_case
+from decomp.case.execution import CHECKPOINTS, keeper_of, lies_in, repeatable, run_case
 from decomp.case.shipped import find_case
 from decomp.errors import CheckpointError, InputError, RefusedError, TatonnementError
 from decomp.parallel.ranks import Ranks, find_ranks
@@ -25,6 +26,7 @@ from decomp.run.console import RoundTable, clock_where_enough, console_for, firs
 from decomp.run.stopping import RunStatus
 from decomp.storage.checkpoint import Checkpoint, Keeper, find_checkpoint
 from decomp.storage.folder_lock import FolderTaken, taken
+from decomp.storage.result_folder import ResultFolder
 
 ENDED, FAILED, BAD_INPUT = 0, 1, 2
 ROOM = 1 << 20  # bytes that must fit into that folder before a run begins
@@ -67,15 +69,19 @@ def _run(ranks: Ranks, case: Case, args: Arguments, signals: _Signals, held: con
     """Run a case that has been read; the folder of the results is this run's as long as `held` is open."""
     root = ranks.rank == 0
     resume, trouble = _prepare(case, args, held) if root else (None, None)
+    own = ResultFolder(args.out, case.tables, force=args.force, resumed=lies_in(resume, args.out))
+    if root and trouble is None:
+        trouble = _begin(own, held)
     trouble = ranks.agree(trouble)
     if trouble is not None:
         return _refuse(root, *trouble)
-    keeper = keeper_of(case, args.out, resume) if root else None
+    keeper = keeper_of(case, own, resume) if root else None
 
     console = console_for()
     if root and not args.quiet:
         blocks = sum(len(c.prob) for c in case.problem.couplings)
-        console.print(first_line(case.title, blocks, ranks.size, case.rule_text), soft_wrap=True)
+        versions = [f"highspy {version('highspy')}", *ranks.library]
+        console.print(first_line(case.title, blocks, ranks.size, case.rule_text, versions), soft_wrap=True)
         if not repeatable(case):
             console.print("asynchronous: the result depends on how fast the blocks were, and cannot be repeated")
         if resume:
@@ -84,7 +90,7 @@ def _run(ranks: Ranks, case: Case, args: Arguments, signals: _Signals, held: con
     rounds = RoundTable(console, case.problem.labels, clock_where_enough(nodes))
     try:
         ended = run_case(
-            ranks, case, args.out, keeper=keeper, resume=resume, interrupted=signals.asked,
+            ranks, case, own, keeper=keeper, resume=resume, interrupted=signals.asked,
             callbacks=() if args.quiet else (rounds,),
         )  # fmt: skip
     except (RefusedError, CheckpointError) as error:
@@ -112,6 +118,7 @@ class Arguments:
     rule: str | None = None
     resume: Path | None = None
     quiet: bool = False
+    force: bool = False
 
 
 def parsed(arguments: list[str]) -> Arguments | None:
@@ -127,7 +134,7 @@ def parsed(arguments: list[str]) -> Arguments | None:
         raise click.UsageError(error.format_message()) from error
     return Arguments(
         find_case(given["case"]), Path(given["out"]), tuple(given["overrides"]), given["rule"],
-        None if given["resume"] is None else Path(given["resume"]), given["quiet"],
+        None if given["resume"] is None else Path(given["resume"]), given["quiet"], given["force"],
     )  # fmt: skip
 
 
@@ -182,6 +189,19 @@ def _prepare(
         return find_checkpoint(args.resume / CHECKPOINTS, case.identity) if args.resume else None, None
     except CheckpointError as error:
         return None, (BAD_INPUT, f"--resume {args.resume}: {error}")
+
+
+def _begin(own: ResultFolder, held: contextlib.ExitStack) -> tuple[int, str] | None:
+    """Have the result folder for this case; why not, if not."""
+    try:
+        trouble = own.trouble()
+        if trouble:
+            return BAD_INPUT, f"--out {own.path}: {trouble}"
+        own.begin()
+    except OSError as error:
+        return BAD_INPUT, f"--out {own.path}: nothing can be written there ({error}); give another folder"
+    held.callback(own.give_back)
+    return None
 
 
 def _safe(keeper: Keeper | None) -> str:

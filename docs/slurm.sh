@@ -22,10 +22,10 @@ module load python/3.11 openmpi
 source ~/tatonnement-env/bin/activate
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-case=${1:?usage: sbatch docs/slurm.sh CASE.toml [more arguments of mpi_run.py]}
+case=${1:?usage: sbatch docs/slurm.sh CASE.toml [more arguments of tatonnement run]}
 shift
 out="results/${SLURM_JOB_NAME}-${SLURM_JOB_ID}"
 resume=()
 if [ -d "$out/checkpoints" ]; then resume=(--resume "$out"); fi
-srun --kill-on-bad-exit=1 python -m mpi4py mpi_run.py "$case" --out "$out" "${resume[@]}" "$@"
+srun --kill-on-bad-exit=1 tatonnement run "$case" --out "$out" "${resume[@]}" "$@"
 if grep -q '"status": "interrupted"' "$out/result.json"; then scontrol requeue "$SLURM_JOB_ID"; fi

@@ -10,8 +10,9 @@ from decomp.case.config import Case
 from decomp.parallel.ranks import Ranks
 from decomp.run.engine import run
 from decomp.run.result import Result, Row
-from decomp.run.result_files import GrowingFiles, write, write_summary
+from decomp.run.result_files import GrowingFiles, write_rows, write_summary
 from decomp.storage.checkpoint import Checkpoint, Keeper
+from decomp.storage.result_folder import ResultFolder
 
 CHECKPOINTS = "checkpoints"  # below the folder of the results
 
@@ -21,33 +22,40 @@ class Execution:
     """A run that has ended, on the root, and what writes its files."""
 
     case: Case
-    folder: Path
+    folder: ResultFolder
     result: Result
     files: GrowingFiles
     resume: Checkpoint | None
 
     def write(self) -> list[Path]:
-        """Write all files of the engine and of the problem; returns them. Raises OSError."""
-        case, result = self.case, self.result
+        """Write all files of the engine and of the problem, result.json last; returns them. Raises OSError."""
+        case, result, own = self.case, self.result, self.folder
+        own.remove_links()
         told = {**case.problem.summary(result), "rule": case.rule_text, "reproducible": repeatable(case)}
         if self.resume is not None and not result.rows:
             # the run has not gone on: the other files are what it can be resumed from
-            return [write_summary(result, self.folder, case=case.tables, extra=told)]
-        files = write(result, self.folder, case=case.tables, extra=told, growing=self.files)
-        return [*files, *case.problem.write(result, self.folder)]
+            files = [own.path / name for name in own.before]
+        else:
+            files = [*write_rows(result, own.path, self.files), *case.problem.write(result, own.path)]
+        told["files"] = own.end(files)
+        return [*files, write_summary(result, own.path, case=case.tables, extra=told)]
 
 
-def keeper_of(case: Case, folder: Path, resume: Checkpoint | None) -> Keeper:
-    """What writes the run's checkpoints; those in another folder are not this run's, whatever it is resumed from."""
-    place = folder / CHECKPOINTS
-    here = resume is not None and resume.folder.parent.resolve() == place.resolve()
-    return Keeper(place, case.checkpoint, case.identity, resume.rounds if resume and here else None)
+def lies_in(resume: Checkpoint | None, folder: Path) -> bool:
+    """Checkpoints in another folder are not this run's, whatever it is resumed from."""
+    return resume is not None and resume.folder.parent.resolve() == (folder / CHECKPOINTS).resolve()
+
+
+def keeper_of(case: Case, folder: ResultFolder, resume: Checkpoint | None) -> Keeper:
+    """What writes the run's checkpoints."""
+    done = resume.rounds if resume and folder.resumed else None
+    return Keeper(folder.path / CHECKPOINTS, case.checkpoint, case.identity, done)
 
 
 def run_case(
     ranks: Ranks,
     case: Case,
-    folder: Path,
+    folder: ResultFolder,
     *,
     keeper: Keeper | None,
     resume: Checkpoint | None = None,
@@ -58,7 +66,7 @@ def run_case(
 
     Raises RefusedError for a rule the case cannot serve, CheckpointError when the run cannot go on from `resume`.
     """
-    files = GrowingFiles(folder, every_offer=case.limits.record == "all")
+    files = GrowingFiles(folder.path, every_offer=case.limits.record == "all")
     result = run(
         case.problem.subproblem,
         case.problem.coordinator,

@@ -28,6 +28,7 @@ class Ranks(Protocol):
 
     rank: int
     size: int
+    library: tuple[str, ...]  # name and version of the MPI in use, none without one
 
     def watch(self, asked: Callable[[], bool]) -> None:
         """From here on `asked` says whether this rank has been asked to stop (a signal, a clock)."""
@@ -79,6 +80,7 @@ class Serial:
 
     rank = 0
     size = 1
+    library: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self._own: Callable[[], bool] = lambda: False
@@ -133,6 +135,8 @@ class Mpi:
         self._post = MPI.COMM_WORLD.Dup()  # messages from one rank to another
         self._sent: list[tuple[Any, FloatArray]] = []
         self.rank, self.size = self._comm.rank, self._comm.size
+        name, numbers = MPI.get_vendor()
+        self.library: tuple[str, ...] = (f"{name} {'.'.join(map(str, numbers))}",)
         self._own: Callable[[], bool] = lambda: False
         self._asked = False
         if self.size > 1:

@@ -108,9 +108,10 @@ def console_for(stream: IO[str] | None = None) -> Console:
     return Console(file=stream, highlight=False, width=LOG_WIDTH, no_color=True, force_terminal=False)
 
 
-def first_line(title: str, blocks: int, ranks: int, rule: str) -> str:
-    """Case, blocks, ranks and rule, before the first round."""
-    return f"{title}: {_count(blocks, 'block')} on {_count(ranks, 'rank')}, rule {rule}"
+def first_line(title: str, blocks: int, ranks: int, rule: str, libraries: Sequence[str] = ()) -> str:
+    """Case, blocks, ranks and rule, and the versions of the libraries that decide the last digits."""
+    versions = "".join(f", {library}" for library in libraries)
+    return f"{title}: {_count(blocks, 'block')} on {_count(ranks, 'rank')}, rule {rule}{versions}"
 
 
 def last_lines(result: Result, files: Sequence[Path], folder: Path) -> str:
