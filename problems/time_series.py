@@ -2,34 +2,66 @@
 
 Step k covers [start + k step, start + (k+1) step): time stamps are of the beginning, absolute (with an offset from
 UTC), so days of 23 and 25 hours and steps of 15 minutes are nothing special. `label = "end"` only changes the name by
-which a step is shown: 13:00-14:00 is then called 14:00.
+which a step is shown: 13:00-14:00 is then called 14:00. With `zone` the clock and the calendar are those of that place:
+time stamps may leave their offset out, and a day is 23 or 25 hours long where the clock is changed.
 """
 
 from __future__ import annotations
 
 import csv
+import difflib
 import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
 
 import numpy as np
 import pandas as pd
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from decomp.errors import InputError, Mistake
 from decomp.messages import FloatArray
 
 
 class TimeSettings(BaseModel):
-    """Table [time]: when the horizon begins, how long a step is, how many there are, and how a step is called."""
+    """Table [time]: when the horizon begins, how long a step is, how many there are, and how a step is called.
+
+    zone  name in the time zone database (Europe/Stockholm) of the place whose calendar days and clock the case follows;
+          None = those of the offset that `start` has, all through the horizon
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    start: AwareDatetime
+    start: datetime
     step_min: int = Field(gt=0)
     steps: int = Field(gt=0)
     label: Literal["begin", "end"] = "begin"
+    zone: str | None = None
+
+    @field_validator("zone")
+    @classmethod
+    def _known(cls, zone: str | None) -> str | None:
+        if zone is not None and zone not in available_timezones():
+            close = difflib.get_close_matches(zone, available_timezones(), n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else ", as Europe/Stockholm"
+            raise ValueError(f"'{zone}' is no time zone: give a name of the time zone database{hint}")
+        return zone
+
+    @model_validator(mode="after")
+    def _begins_somewhere(self) -> Self:
+        if self.start.tzinfo is None and self.zone is None:
+            raise ValueError("start has no offset from UTC: write 2021-04-14T00:00:00+02:00, or add zone")
+        return self
+
+    def instant(self, when: datetime) -> datetime | None:
+        """A time of the case in UTC; one without offset is by the zone's clock, None where there is no zone."""
+        if when.tzinfo is None:
+            if self.zone is None:
+                return None
+            when = when.replace(tzinfo=ZoneInfo(self.zone))
+        return when.astimezone(UTC)
 
 
 class SeriesColumn(BaseModel):
@@ -55,8 +87,23 @@ class TimeAxis:
         return timedelta(minutes=self.settings.step_min)
 
     @property
+    def first(self) -> datetime:
+        """The beginning of the horizon, in UTC."""
+        found = self.settings.instant(self.settings.start)
+        assert found is not None, "checked by the settings"
+        return found
+
+    @property
+    def end(self) -> datetime:
+        """The end of the horizon, in UTC."""
+        return self.first + self.settings.steps * self.step
+
+    @property
     def begins(self) -> tuple[datetime, ...]:
-        return tuple(self.settings.start + k * self.step for k in range(self.settings.steps))
+        """By the clock of the zone, or in the offset of the start."""
+        settings = self.settings
+        place = settings.start.tzinfo if settings.zone is None else ZoneInfo(settings.zone)
+        return tuple((self.first + k * self.step).astimezone(place) for k in range(settings.steps))
 
     @property
     def stamps(self) -> tuple[str, ...]:
@@ -67,7 +114,9 @@ class TimeAxis:
     def names(self) -> tuple[str, ...]:
         """Unique names by which the steps are shown: ISO, to the minute, of the beginning or the end."""
         shift = self.step if self.settings.label == "end" else timedelta(0)
-        return tuple((t + shift).isoformat(timespec="minutes") for t in self.begins)
+        return tuple(
+            (t.astimezone(UTC) + shift).astimezone(t.tzinfo).isoformat(timespec="minutes") for t in self.begins
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -79,12 +128,15 @@ class TimeAxis:
     def hours(self) -> FloatArray:
         """(T,) hour of the day by which each step is shown; the end of a day is 24, not 0. Grows over several days."""
         shift = self.dt_h if self.settings.label == "end" else 0.0
-        first = self.settings.start.hour + self.settings.start.minute / 60.0
+        first = self.begins[0].hour + self.begins[0].minute / 60.0
         return np.asarray(first + shift + self.dt_h * np.arange(self.settings.steps), np.float64)
 
     def index(self, when: datetime) -> int | None:
         """The step that begins at `when`, or None."""
-        k, rest = divmod(when - self.settings.start, self.step)
+        instant = self.settings.instant(when)
+        if instant is None:
+            return None
+        k, rest = divmod(instant - self.first, self.step)
         return k if not rest and 0 <= k < self.settings.steps else None
 
 
@@ -114,9 +166,8 @@ def read_series(
     except ValueError as error:
         raise wrong("time", f"not a time stamp: {error}", "write 2021-04-14T13:00:00+02:00") from None
     if any(t.tzinfo is None for t in when):
-        raise wrong("time", "time stamps without an offset from UTC", "write 2021-04-14T13:00:00+02:00")
-    begin, end = axis.settings.start, axis.settings.start + axis.settings.steps * axis.step
-    inside = [i for i, t in enumerate(when) if begin <= t < end]
+        when = _by_the_clock(when, axis.settings.zone, wrong)
+    inside = [i for i, t in enumerate(when) if axis.first <= t < axis.end]
     rows = [(k, i) for i in inside if (k := axis.index(when[i])) is not None]
     if len(rows) < len(inside):
         raise wrong(
@@ -148,6 +199,23 @@ def read_series(
             series.column, f"{below.size} values are negative, first at {axis.stamps[below[0]]}", "this series is >= 0"
         )
     return values
+
+
+def _by_the_clock(
+    when: Sequence[datetime], zone: str | None, wrong: Callable[[str, str, str], InputError]
+) -> list[datetime]:
+    """Time stamps without offset as the zone's clock shows them; an hour that comes twice is told by its order."""
+    if zone is None:
+        remedy = 'write 2021-04-14T13:00:00+02:00, or give the place once: [time] zone = "Europe/Stockholm"'
+        raise wrong("time", "time stamps without an offset from UTC", remedy)
+    if any(t.tzinfo is not None for t in when):
+        raise wrong("time", "some time stamps have an offset from UTC, others have none", "write all of them alike")
+    try:
+        local = pd.DatetimeIndex(when).tz_localize(zone, ambiguous="infer", nonexistent="raise")
+    except Exception as error:  # before its version 3 pandas raises what shares no other base
+        problem = f"no times of {zone}: {error}"
+        raise wrong("time", problem, "a clock change skips or repeats them: write offsets, 02:00:00+01:00") from None
+    return [t.to_pydatetime() for t in local]
 
 
 def read_csv(path: Path, file: str, section: str) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import acos, tan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import (
@@ -58,6 +58,8 @@ class _Community(BaseModel):
 
     bus                             where its PCC is
     load_peak_kw, load_power_factor greatest active load, and cos(phi) of the load (lagging)
+    bus_load                        where the network has a load at the PCC: "beside" keeps it, "instead" puts the
+                                    community in its place; without the key only where both are of one size
     heat_peak_kw, heat_mean_kw      greatest and mean heat load; without a mean the shape is only scaled to the peak
     import_max_kw, export_max_kw    active power at the PCC; None = no limit
     heat_import_max_kw              heat from the district; None = no limit
@@ -71,6 +73,7 @@ class _Community(BaseModel):
     bus: Annotated[str, Field(min_length=1), BeforeValidator(_name_of_bus)]
     load_peak_kw: Size
     load_power_factor: Annotated[float, Field(gt=0, le=1)] = 0.9
+    bus_load: Literal["beside", "instead"] | None = None
     heat_peak_kw: Size = 0.0
     heat_mean_kw: Size | None = None
     import_max_kw: Size | None = None

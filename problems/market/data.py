@@ -61,6 +61,8 @@ def misplaced(
             mistakes.append(Mistake("", f"added_load[{i}].fitted_to", "bus", problem, known))
         if axis is not None and axis.index(added.time) is None:
             problem = f"no time step begins at {added.time.isoformat()}"
+            if axis.settings.instant(added.time) is None:
+                problem = f"{added.time.isoformat()} has no offset from UTC, and [time] no zone"
             remedy = f"the first begins {axis.stamps[0]}, the last {axis.stamps[-1]}"
             mistakes.append(Mistake("", f"added_load[{i}]", "time", problem, remedy))
     for bus in peaks or {} if load is not None else {}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from problems.market.settings import NetworkLoadSettings
 from problems.network.feeder import Feeder, FeederLoad, Network
 from problems.time_series import SeriesColumn, TimeAxis, read_csv, read_series
 
+SAME = 1e-6  # relative: loads that differ by no more are the same one, described twice
 Drawn = tuple[FloatArray, FloatArray]  # (T, S, n) kW and kvar
 
 
@@ -34,6 +36,11 @@ class NetworkLoads:
         loaded = {bus for bus, (peak, _) in self.peaks.items() if peak > 0} | {x.bus for x in self.loads if x.p_kw > 0}
         return tuple(bus for bus in self.network.buses if bus in loaded)
 
+    def peak_kw(self, bus: str) -> float:
+        """The greatest load at a bus, kW; generation there does not count."""
+        table = self.peaks.get(bus, (0.0, 1.0))[0]
+        return self.scale * (table + sum(load.p_kw for load in self.loads if load.bus == bus and load.kind == "load"))
+
     def drawn(self, series: Mapping[str, FloatArray], mean: Mapping[str, FloatArray], own: Collection[str]) -> Drawn:
         """(T, S, n) kW and kvar with `series` (S, T), nothing drawn at the buses `own`; mean (T,) of the case."""
         if self.loads:
@@ -41,6 +48,33 @@ class NetworkLoads:
         else:
             p_kw, q_kvar = of_peaks(self.network, self.peaks, own, series["load"])
         return self.scale * p_kw, self.scale * q_kvar
+
+
+def replaced_loads(lecs: Mapping[str, Any], loads: NetworkLoads) -> tuple[dict[str, float], list[Mistake]]:
+    """Peak in kW of the network's load that communities stand for, by their bus; and what is not said.
+
+    lecs: by name, with `bus`, `load_peak_kw` and `bus_load`. Where nobody says whether the network's load at a PCC is
+    the communities' own or another one, it is theirs only if it is as large as their load together.
+    """
+    replaced: dict[str, float] = {}
+    mistakes = []
+    for bus in sorted({lec.bus for lec in lecs.values()}):
+        own = {name: lec for name, lec in lecs.items() if lec.bus == bus}
+        peak, total = loads.peak_kw(bus), sum(lec.load_peak_kw for lec in own.values())
+        said = {lec.bus_load for lec in own.values()} - {None}
+        if peak <= 0 or said == {"beside"}:
+            continue
+        if said == {"instead"} or (not said and abs(peak - total) <= SAME * peak):
+            replaced[bus] = peak
+            continue
+        there = f"the network has a load of {peak:g} kW at bus {bus}"
+        remedy = '"beside" keeps that load, "instead" puts the community in its place'
+        for name in own:
+            problem = f"{there}, and the communities there draw {total:g} kW"
+            if said:
+                problem, remedy = f"{there}, and its communities disagree on it", "say the same for all of them"
+            mistakes.append(Mistake("", f"lec.{name}", "bus_load", problem, remedy))
+    return replaced, mistakes
 
 
 def network_loads(settings: NetworkLoadSettings, feeder: Feeder, axis: TimeAxis | None, folder: Path) -> NetworkLoads:

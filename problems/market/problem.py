@@ -33,7 +33,7 @@ from problems.lec.community import (
 from problems.lec.data import LecData
 from problems.market import figures, scenario_tables, tables
 from problems.market.data import SERIES, Collector, misplaced, read_peaks, reading, table_of
-from problems.market.loads import NetworkLoads, network_loads
+from problems.market.loads import NetworkLoads, network_loads, replaced_loads
 from problems.market.scenarios import market_scenarios
 from problems.market.settings import MarketSettings
 from problems.network.settings import read_feeder
@@ -56,6 +56,7 @@ class ReactiveMarket(Problem):
     axis     the time axis
     network  the feeder
     data     LecData by name of the community, with the series as given: the means where they are uncertain
+    replaced_kw  peak of the network's load that communities stand for, by their bus
     scenarios  what the series may be; one scenario, "0", without a table [scenarios]
     bundling   which scenarios of a community are one block
     cost_range_sek  limits of the value at risk of each community that is averse to risk
@@ -95,13 +96,15 @@ class ReactiveMarket(Problem):
         self.lecs = {**settings.lec, **self.fleet.lecs()}
         data = {name: found.of(self._lec_data, name, **self.mean) for name in sorted(self.lecs)}
         scenarios = found.of(market_scenarios, settings.scenarios, self.axis, folder, self.mean)
+        self.replaced_kw, unsaid = replaced_loads(settings.lec, loads)
+        found.mistakes += unsaid
         if found.mistakes or scenarios is None:
             raise InputError(found.mistakes)
         self.scenarios = scenarios
         self.data = {name: lec for name, lec in data.items() if lec is not None}
         self.pcc = {name: lec.bus for name, lec in sorted(self.lecs.items())}
         if settings.fleet is not None:
-            drawn = loads.drawn({name: x[None] for name, x in self.mean.items()}, self.mean, set(buses.values()))
+            drawn = loads.drawn({name: x[None] for name, x in self.mean.items()}, self.mean, self.replaced_kw)
             at_mean = (drawn[0][:, 0], drawn[1][:, 0])
             self.fleet = with_stress(self.fleet, settings.fleet.stress, self.network, self.lecs, self.data, at_mean)
             self.lecs |= self.fleet.lecs()
@@ -198,12 +201,16 @@ class ReactiveMarket(Problem):
             "min_voltage_pu": float(v_pu.min()),
             "max_voltage_pu": float(v_pu.max()),
             "reactive_shed_kvarh": self._shed_kvarh(result),
+            "replaced_load_kw": self.replaced_kw,
             "voltage_slack_pu": float(np.max(result.request.info["slack_pu"])) if result.request else None,
             **scenario_tables.facts(self, result),
         }
 
     def tables(self, result: Result, folder: Path) -> Sequence[Any]:
-        shown, shed = tables.render(self, result), self._shed_kvarh(result)
+        shown, shed = list(tables.render(self, result)), self._shed_kvarh(result)
+        if any(lec.bus_load == "instead" for lec in self.settings.lec.values()):
+            gone = ", ".join(f"{kw:g} kW at bus {bus}" for bus, kw in self.replaced_kw.items())
+            shown.append(f"Communities in place of the network's load: {gone}")
         if not shed:
             return shown
         where = " in its worst scenario" if len(self.scenarios) > 1 else ""
@@ -283,8 +290,7 @@ class ReactiveMarket(Problem):
 
         What the communities draw at their PCCs is not in it.
         """
-        own = {lec.bus for lec in self.settings.lec.values()}
-        p_kw, q_kvar = loads.drawn(self.scenarios.series, self.mean, own)
+        p_kw, q_kvar = loads.drawn(self.scenarios.series, self.mean, self.replaced_kw)
         p_kw, q_kvar = self.fleet.load_factor * p_kw, self.fleet.load_factor * q_kvar
         for added in self.settings.added_load:
             row = self.axis.index(added.time)

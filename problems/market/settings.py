@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from decomp.blocks.pyomo_block import BlockSettings
 from problems.dso.settings import DsoSettings
@@ -86,7 +87,7 @@ class AddedLoad(_Table):
     """
 
     bus: str
-    time: AwareDatetime
+    time: datetime
     p_kw: float = Field(default=0.0, allow_inf_nan=False)
     q_kvar: float = Field(default=0.0, allow_inf_nan=False)
     fitted_to: FittedTo | None = None

@@ -104,7 +104,6 @@ def write_scenarios(scenarios: ScenarioSet, axis: TimeAxis, path: Path) -> None:
 def steps_of(axis: TimeAxis, stamps: list[str], place: Place, wrong: list[Mistake]) -> np.ndarray:
     """Step of each row, -1 where it is outside the horizon or no time; adds to `wrong`."""
     step = np.full(len(stamps), -1, np.int64)
-    end = axis.settings.start + axis.settings.steps * axis.step
     known: dict[str, int] = {}
     for i, stamp in enumerate(stamps):
         if stamp not in known:
@@ -117,7 +116,7 @@ def steps_of(axis: TimeAxis, stamps: list[str], place: Place, wrong: list[Mistak
             if when.tzinfo is None:
                 remedy = "write 2021-04-14T13:00:00+02:00"
                 wrong.append(place.mistake("time", f"{stamp} has no offset from UTC", remedy))
-            elif axis.settings.start <= when < end:
+            elif axis.first <= when < axis.end:
                 if (k := axis.index(when)) is not None:
                     known[stamp] = k
                 else:
