@@ -155,7 +155,7 @@ def test_fixed_tangents_bound_the_true_cost_from_below_by_no_more_than_their_ang
 
 
 def test_the_template_ends_with_its_last_block() -> None:
-    from decomp.blocks.solve.backend import SHARED
+    from decomp.blocks.solve.compiled_backend import SHARED
 
     block = House(0, template="short lived")
     block.solve(Signal(np.zeros(HOURS)))

@@ -9,17 +9,12 @@ from typing import Any
 import numpy as np
 import pyomo.environ as pyo
 
-from decomp.blocks.batches import ResponseBatch, SignalBatch
+from decomp.blocks.batches import ResponseBatch
 from decomp.blocks.compile.outer_approximation import ConvexTerm
 from decomp.blocks.compile.program import Program
 from decomp.blocks.fingerprint import fingerprint
-from decomp.blocks.solve.backend import Built, build
-from decomp.blocks.solve.batch_data import Asked
-from decomp.blocks.solve.batched_qp import pull_together
-from decomp.blocks.solve.compiled_block import CompiledBlock
-from decomp.blocks.solve.highs_lp import Options, refused_options
-from decomp.blocks.solve.highs_simplex import Basis, faulty_version
-from decomp.blocks.solve.pyomo_solvers import unusable
+from decomp.blocks.solve.backends import COMPILED, find_backend
+from decomp.blocks.solve.interface import Backend, Built, Options, abilities_of
 from decomp.blocks.solve.solver_state import BlockSettings, Initial
 from decomp.errors import InputError, Mistake
 from decomp.messages import BoolArray, FloatArray, Response, Signal, Status
@@ -44,7 +39,7 @@ class PyomoSubproblem(Subproblem):
     weight          (n_u,) or one number: weights of the inner product; None = 1
     solver          "highs" (compiled, warm, with bounds), or the name of any Pyomo solver ("ipopt", "pounce",
                     "appsi_highs", or "module:name" where a module must be imported to register it): for NLP models, no
-                    bounds
+                    bounds; or a backend that a package gives (entry point `tatonnement.solvers`)
     solver_options  passed on to the solver
     later_options   options from the second solve on; None = the same
     settings        tolerances and the way integers are treated
@@ -60,7 +55,7 @@ class PyomoSubproblem(Subproblem):
         self,
         *,
         weight: FloatArray | float | None = None,
-        solver: str = "highs",
+        solver: str = COMPILED,
         solver_options: Options | None = None,
         later_options: Options | None = None,
         settings: BlockSettings | None = None,
@@ -69,17 +64,20 @@ class PyomoSubproblem(Subproblem):
         self.solver, self.settings = solver, settings or BlockSettings()
         self.solver_options, self.later_options = solver_options, later_options
         self._state: Any = None
-        if solver != "highs":
-            self.abilities = frozenset({"penalty", "evaluate"})  # type: ignore[misc]
-            return
-        wrong = refused_options({**(solver_options or {}), **(later_options or {})})
+        self.abilities = abilities_of(self.backend)  # type: ignore[misc]
+        wrong = self.backend.refused_options({**(solver_options or {}), **(later_options or {})})
         if wrong:
             raise InputError(
                 Mistake(
-                    type(self).__name__, "solver_options", name, "HiGHS refuses it", "see the list of HiGHS options"
+                    type(self).__name__, "solver_options", name, f"{solver} refuses it", "see the list of its options"
                 )
                 for name in wrong
             )
+
+    @property
+    def backend(self) -> Backend:
+        """What solves the block, see `decomp.blocks.solve.interface`."""
+        return find_backend(self.solver)
 
     # -- what a user writes --------------------------------------------------------------------------------------------
 
@@ -110,11 +108,10 @@ class PyomoSubproblem(Subproblem):
         return response
 
     def refusal(self) -> str:
-        if self.solver != "highs":
-            return unusable(self.solver)
-        if not faulty_version():
-            return ""
-        built = self._try(None)  # only a faulty version makes it worth while to look inside beforehand
+        text = self.backend.refusal()
+        if text or not self.backend.looks_inside():
+            return text
+        built = self._try(None)
         return built.message if isinstance(built, Response) else ""
 
     # -- the block -----------------------------------------------------------------------------------------------------
@@ -132,68 +129,21 @@ class PyomoSubproblem(Subproblem):
             shared = self._built.shared
         except Exception:  # it is told when the block is asked
             return None
-        return None if shared is None or (shared.together is None and not shared.pulled) else id(shared)
+        return id(shared) if shared is not None and shared.batches else None
 
     @classmethod
     def solve_together(cls, blocks: Sequence[PyomoSubproblem], signals: Sequence[Signal]) -> Sequence[Response]:
-        """All answers; blocks without a warm state, and questions their template cannot be asked together, alone."""
-        shared, rows = blocks[0]._built.shared, SignalBatch.of(signals)
+        """All answers; blocks that their template cannot solve in a batch are solved alone."""
+        shared = blocks[0]._built.shared
         assert shared is not None
-        if rows is not None and rows.target is None and shared.together is not None:
-            asked = shared.question([b._built for b in blocks], [b._state for b in blocks], rows)
-            if asked is not None:
-                answers, bases = shared.together.solve(asked)
-                return cls._answered(blocks, signals, rows, answers, bases)
-        pulled: dict[int, Asked] = {}
-        for i, (block, signal) in enumerate(zip(blocks, signals, strict=True)):
-            backend, state, theta = block._built.backend, block._state, block._built.theta
-            assert isinstance(backend, CompiledBlock)
-            assert theta is not None
-            if shared.pulled and state is not None and backend.may_be_batched(signal, state):
-                pulled[i] = backend.asked(signal, state, theta)
-        out: dict[int, Response] = {}
-        found = pull_together(shared.template, shared.solver, list(pulled.values())) if pulled else []
-        for i, one in zip(pulled, found, strict=True):
-            if one is not None:
-                backend = blocks[i]._built.backend
-                assert isinstance(backend, CompiledBlock)
-                out[i], state = one
-                blocks[i]._state = backend.with_point(state, out[i].y, out[i].cost)
-        for i, (block, signal) in enumerate(zip(blocks, signals, strict=True)):
-            out[i] = block.finished(out[i]) if i in out else block.solve(signal)
-        return [out[i] for i in range(len(blocks))]
-
-    @classmethod
-    def _answered(
-        cls,
-        blocks: Sequence[PyomoSubproblem],
-        signals: Sequence[Signal],
-        rows: SignalBatch,
-        answers: ResponseBatch,
-        bases: list[Basis | None],
-    ) -> Sequence[Response]:
-        """The answers as they leave the blocks, with new states; those without a basis are solved alone, and those
-        whose bound contradicts a point."""
-        bounds = answers.bound.copy()
-        for i, (block, basis) in enumerate(zip(blocks, bases, strict=True)):
-            if basis is None:
-                continue
-            backend = block._built.backend
-            assert isinstance(backend, CompiledBlock)
-            state = backend.signalled(block._state, None if rows.active is None else rows.active[i])
-            after = backend.with_point(state.after(basis=basis), answers.y[i], float(answers.cost[i]))
-            bound = backend.checked(answers[i], after, backend.weight * rows.price[i])
-            if bound is None and not np.isnan(bounds[i]):
-                bases[i] = None
-                continue
-            bounds[i] = np.nan if bound is None else bound
-            block._state = after
-        answers = answers.but(bound=bounds)
-        if None not in bases:
+        answers, states = shared.solve([b._built for b in blocks], [b._state for b in blocks], signals)
+        for block, state in zip(blocks, states, strict=True):
+            block._state = state
+        if isinstance(answers, ResponseBatch):
             return cls.finished_together(blocks, answers)
         return [
-            block.solve(signal) if basis is None else block.finished(answer)
-            for block, signal, answer, basis in zip(blocks, signals, answers, bases, strict=True)
+            block.solve(signal) if answer is None else block.finished(answer)
+            for block, signal, answer in zip(blocks, signals, answers, strict=True)
         ]
 
     @classmethod
@@ -213,22 +163,16 @@ class PyomoSubproblem(Subproblem):
         return self.finished(response)
 
     def convex_program(self, active: BoolArray | None) -> Program:
-        backend = self._built.backend
-        if not isinstance(backend, CompiledBlock):
-            raise ValueError(f"its model is not compiled (solver = {self.solver!r})")
-        return backend.convex_program(self._warm(self._built), active)
+        return self._built.backend.convex_program(self._warm(self._built), active)
 
     def fingerprint(self) -> bytes | None:
-        """Of the compiled arrays and the schedule offers count from. None where a solver other than HiGHS answers, and
-        where variables are frozen: what the block can do then depends on the coordinator's needs, too."""
-        if self.solver != "highs":
-            return None
-        backend = self._built.backend
-        assert isinstance(backend, CompiledBlock)
-        if backend.frozen:
+        """Of the block's numbers and the schedule offers count from; None where its backend cannot tell them."""
+        built = self._try(None)
+        identity = None if isinstance(built, Response) else built.backend.identity()
+        if identity is None:
             return None
         origin = None if self.initial_price is None else (self.initial_price, self.initial.offer)
-        return fingerprint(backend.program.data(), backend.weight, self.settings, origin)
+        return fingerprint(*identity, self.settings, origin)
 
     def save(self) -> Arrays | None:
         return None if self._state is None else self._built.backend.arrays(self._state)
@@ -265,7 +209,7 @@ class PyomoSubproblem(Subproblem):
         if point is None or len(point) != built.width:
             raise ValueError(f"a point of this block has {built.width} values, as in Response.point")
         if built.shared is not None and built.theta is not None:
-            built.shared.template.put(built.theta)
+            built.shared.put(built.theta)
         if isinstance(component, str):
             name, component = component, built.model.find_component(component)
             if component is None:
@@ -293,4 +237,4 @@ class PyomoSubproblem(Subproblem):
 
     @cached_property
     def _built(self) -> Built:
-        return build(self)
+        return self.backend.build(self)

@@ -10,6 +10,7 @@ import pyomo.environ as pyo
 
 from decomp.blocks.compile.outer_approximation import ConvexTerm
 from decomp.blocks.pyomo_block import BlockSettings, PyomoSubproblem
+from decomp.blocks.solve.interface import Capability
 from decomp.messages import FloatArray, Response
 from problems.microgrid.block import MicrogridScenario
 from problems.microgrid.data import MicrogridData
@@ -57,12 +58,12 @@ class ScenarioBundle(PyomoSubproblem):
                 model.agree.add(expression == model.y[i])
         model.cost = pyo.Expression(expr=sum(p * model.scenario[name].cost for name, p in self.prob.items()))
         model.coupling = pyo.Expression(range(self.n), rule=lambda m, i: m.y[i])
-        if self.solver != "highs":
+        if Capability.TANGENTS not in self.backend.capabilities:
             add_exact(model, self._convex)
         return model
 
     def convex_terms(self, model: pyo.ConcreteModel) -> Sequence[ConvexTerm]:
-        return self._convex if self.solver == "highs" else ()
+        return self._convex if Capability.TANGENTS in self.backend.capabilities else ()
 
     def detail(self, response: Response) -> Mapping[str, FloatArray]:
         """The series of every scenario, "<scenario>/" before the name that `MicrogridScenario.detail` gives them."""

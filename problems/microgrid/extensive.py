@@ -55,7 +55,7 @@ def solve_extensive(microgrid: Microgrid, solver: str = "highs", options: Mappin
     """Solve all scenarios at once with HiGHS or any Pyomo solver that takes the model. Raises TatonnementError."""
     begin = time.perf_counter()
     form = extensive_form(microgrid, solver=solver, solver_options=options)
-    response = form.solve(Signal(np.zeros(form.n), exact=solver == "highs"))
+    response = form.solve(Signal(np.zeros(form.n), exact=True))
     if response.status is not Status.OPTIMAL:
         raise TatonnementError(f"the extensive form was not solved: {response.status.name} {response.message}")
     details = {Key(microgrid.couplings[0].unit, "all"): form.detail(response)}

@@ -13,10 +13,12 @@ import pyomo.environ as pyo
 from pyomo.common.modeling import unique_component_name
 from pyomo.opt import TerminationCondition as End
 
-from decomp.blocks.compile.compiler import WHOLE, missing, scalar_expression
+from decomp.blocks.compile.compiler import WHOLE, columns, missing, scalar_expression
+from decomp.blocks.compile.domains import with_plain_domains
 from decomp.blocks.compile.outer_approximation import ConvexTerm
-from decomp.blocks.solve.highs_lp import Options
-from decomp.blocks.solve.pyomo_solvers import find_solver, refused, unusable
+from decomp.blocks.compile.program import Program
+from decomp.blocks.solve.interface import BlockModel, Built, Capability, Options, frozen_of, price_of, weight_of
+from decomp.blocks.solve.pyomo_solvers import find_solver, refused, runs_highs, unusable
 from decomp.blocks.solve.solver_state import Initial
 from decomp.errors import InputError, Mistake
 from decomp.messages import BoolArray, FloatArray, IntArray, Response, Signal, Status
@@ -41,6 +43,36 @@ class StartState:
     first: bool = True
     initial: Initial | None = None
     active: BoolArray | None = None
+
+
+class AnyPyomoSolver:
+    """Any model that a Pyomo solver takes; from a start point, without bounds."""
+
+    capabilities = frozenset[Capability]()
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def refusal(self) -> str:
+        return unusable(self.name)
+
+    def looks_inside(self) -> bool:
+        return False
+
+    def refused_options(self, options: Options) -> list[str]:
+        return []
+
+    def build(self, block: BlockModel) -> Built:
+        name = type(block).__name__
+        model = with_plain_domains(block.build(), name)
+        order = columns(model)
+        size = len(model.coupling) if hasattr(model, "coupling") else 0
+        solver = SolverBlock(
+            model, order, tuple(block.convex_terms(model)), weight_of(block, size), self.name,
+            initial_price=price_of(block), frozen=frozen_of(block, model, order),
+            first_options=block.solver_options, later_options=block.later_options, name=name,
+        )  # fmt: skip
+        return Built(model, order, len(order), solver)
 
 
 class SolverBlock:
@@ -80,7 +112,7 @@ class SolverBlock:
         self.frozen = frozen
         self.first_options = dict(first_options or {})
         self.later_options = self.first_options if later_options is None else dict(later_options)
-        if "highs" in solver:
+        if runs_highs(solver):
             # all HiGHS objects of a process must agree on their threads
             self.first_options = {"threads": 1, **self.first_options}
             self.later_options = {"threads": 1, **self.later_options}
@@ -146,6 +178,13 @@ class SolverBlock:
         if "initial_point" in arrays:
             initial = Initial(arrays["initial_offer"], arrays["initial_point"], float(arrays["initial_cost"][0]))
         return StartState(np.array(arrays["point"]), bool(arrays["first"][0]), initial, arrays.get("active"))
+
+    def identity(self) -> None:
+        """Nothing is known of its numbers."""
+        return None
+
+    def convex_program(self, state: StartState, active: BoolArray | None) -> Program:
+        raise ValueError(f"its model is not compiled (solver = {self.name!r})")
 
     def initial(self, state: StartState) -> tuple[Initial | None, StartState, str]:
         """The schedule at the initial price, solved for when there is none yet; None and why without one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -87,6 +88,11 @@ class CompiledBlock:
         state, data = WarmState.from_arrays(arrays, self.program.terms), self._data()
         same = data is not None and "points_of" in arrays and arrays["points_of"].tobytes() == data
         return state if same else state.after(points=None)
+
+    def identity(self) -> tuple[Any, ...] | None:
+        """The program's numbers and the weights; None where variables are frozen: what the block can do then depends on
+        the coordinator's needs, too."""
+        return None if self.frozen else (self.program.data(), self.weight)
 
     def _data(self) -> bytes | None:
         """Which data the block has, see `fingerprint`; None where that cannot be told."""

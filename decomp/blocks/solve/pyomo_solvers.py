@@ -49,6 +49,11 @@ def unusable(name: str) -> str:
     )
 
 
+def runs_highs(name: str) -> bool:
+    """Is it one of Pyomo's ways to HiGHS (highs, appsi_highs)? All HiGHS objects of a process must agree on threads."""
+    return "highs" in name
+
+
 def refused(model: pyo.ConcreteModel, solver: Any, solver_name: str, name: str) -> list[Mistake]:
     """What the model holds that the solver cannot represent."""
     able = getattr(solver, "has_capability", None)
@@ -60,6 +65,6 @@ def refused(model: pyo.ConcreteModel, solver: Any, solver_name: str, name: str) 
     if whole and able is not None and not able("integer"):
         problem = f"it must be whole, and {solver_name} has no integers"
         mistakes.append(Mistake(name, "model", whole[0].name, problem, "take a solver for mixed-integer programs"))
-    if whole and "highs" in solver_name and faulty_version():
+    if whole and runs_highs(solver_name) and faulty_version():
         mistakes.append(Mistake(name, "model", whole[0].name, "it must be whole", faulty_version()))
     return mistakes
