@@ -174,6 +174,7 @@ class Signals(Mapping[Key, Signal]):
     active: BoolArray | None = None
     exact: bool = False
     id: int = 0
+    mip_gap: float | None = None
 
     def __getitem__(self, key: Key) -> Signal:
         return self.at(self.layout.keys.index(key))
@@ -186,7 +187,7 @@ class Signals(Mapping[Key, Signal]):
             return None if a is None else a[s]
 
         active = None if self.active is None else self.active[s]
-        return Signal(self.price[s], cut(self.target), cut(self.penalty), active, self.exact, self.id)
+        return Signal(self.price[s], cut(self.target), cut(self.penalty), active, self.exact, self.id, self.mip_gap)
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self.layout.keys)

@@ -18,7 +18,10 @@ from decomp.blocks.pyomo_block import BlockSettings, PyomoSubproblem
 from decomp.blocks.solve import explain, highs_simplex, program_solver
 from decomp.blocks.solve.highs_mip import MixedAnswer, solve_mixed
 from decomp.blocks.solve.known_points import MOST_CONTINUOUS, Known, KnownPoints
-from decomp.messages import Coupling, Key, Signal, Status
+from decomp.layout import Layout, Signals
+from decomp.messages import Coupling, Key, Response, Signal, Status
+from decomp.parallel.block_pool import BlockPool
+from decomp.parallel.ranks import Serial
 from decomp.rules import ADMM, DualAscent
 from decomp.run.certificate import CertificateSettings
 from decomp.run.engine import Limits, run
@@ -292,6 +295,32 @@ def test_a_gap_that_is_tolerated_leaves_the_bound_below_the_optimum(monkeypatch:
     assert rough.bound is not None
     assert rough.bound <= optimum + 1e-6 <= rough.cost + 2e-6
     assert rough.cost - rough.bound <= 0.3 * abs(rough.cost) + 1e-6
+
+
+@pytest.mark.parametrize("penalised", [False, True])
+@pytest.mark.parametrize("active", [False, True])
+def test_a_tolerated_gap_reaches_every_block(penalised: bool, active: bool) -> None:
+    class Seen(Knapsack):
+        def solve(self, signal: Signal) -> Response:
+            seen.append(signal)
+            return super().solve(signal)
+
+    seen: list[Signal] = []
+    layout = Layout.of([Coupling("u", ("x",), np.ones(1), np.full(1, -1), {Key("u", s): 0.5 for s in "ab"})], 0)
+    two = np.array([0.25, 0.5])
+    with BlockPool(Serial(), layout, lambda key: Seen()) as pool:
+        pool.build()
+        for gap in (None, 0.3):
+            signals = Signals(
+                layout, two, two if penalised else None, 2 * two if penalised else None,
+                np.array([True, False]) if active else None, exact=True, mip_gap=gap,
+            )  # fmt: skip
+            pool.solve(signals)
+    assert [s.mip_gap for s in seen] == [None, None, 0.3, 0.3]
+    for signal, b in zip(seen, (0, 1, 0, 1), strict=True):
+        assert signal.price.tolist() == [two[b]]
+        assert (signal.target, signal.penalty) == ((two[b], 2 * two[b]) if penalised else (None, None))
+        assert signal.active == ([b == 0] if active else None)
 
 
 class Drawn(PyomoSubproblem):

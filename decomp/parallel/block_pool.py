@@ -31,6 +31,7 @@ from decomp.parallel.worker import (
     CUT,
     EVALUATE,
     EXACT,
+    GAP,
     KEEP,
     PENALISED,
     SKIPPED,
@@ -149,6 +150,9 @@ class BlockPool:
             columns += [signals.target, signals.penalty]
         if signals.active is not None:
             columns += [signals.active.astype(float)]
+        if signals.mip_gap is not None:
+            flags += GAP
+            columns += [np.full_like(signals.price, signals.mip_gap)]
         return flags + CUT * self.may_be_cut, np.stack(columns)
 
     def evaluate(self, y: FloatArray, *, keep: bool = True) -> Answers:

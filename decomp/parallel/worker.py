@@ -31,7 +31,7 @@ from decomp.subproblem import Arrays, Subproblem
 log = logging.getLogger(__name__)
 
 SOLVE, EVALUATE = range(2)
-PENALISED, ACTIVE, EXACT, KEEP, ASIDE, SLOPES, CUT = (1 << i for i in range(7))  # flags of a question
+PENALISED, ACTIVE, EXACT, KEEP, ASIDE, SLOPES, CUT, GAP = (1 << i for i in range(8))  # flags of a question
 SKIPPED = -1  # status of a block that was not asked, because the run has been asked to stop
 TELL_S = 10.0  # a round that takes long says so often how far it is
 MOST_TOGETHER = 64  # blocks asked at once: between two such groups a rank looks whether it was asked to stop ...
@@ -126,8 +126,8 @@ class RankWorker:
         self.mark()
 
     def columns(self, op: int, flags: int) -> int:
-        """Number of columns of a question: price, target and penalty, active; or y."""
-        return 1 if op == EVALUATE else 1 + 2 * bool(flags & PENALISED) + bool(flags & ACTIVE)
+        """Number of columns of a question: price, target and penalty, active, gap of mixed-integer solves; or y."""
+        return 1 if op == EVALUATE else 1 + 2 * bool(flags & PENALISED) + bool(flags & ACTIVE) + bool(flags & GAP)
 
     def ask(self, op: int, question: FloatArray, flags: int, number: int) -> FloatArray:
         """Every block's answer, packed. Blocks are left out from the moment on in which a rank is asked to stop."""
@@ -296,8 +296,9 @@ class RankWorker:
     def _signals(self, columns: FloatArray, flags: int, question: int) -> SignalBatch:
         """Signals from columns (c, b, n)."""
         target, penalty = (columns[1], columns[2]) if flags & PENALISED else (None, None)
-        active = columns[-1] > 0 if flags & ACTIVE else None
-        return SignalBatch(columns[0], target, penalty, active, bool(flags & EXACT), question)
+        active = columns[3 if flags & PENALISED else 1] > 0 if flags & ACTIVE else None
+        mip_gap = float(columns[-1].flat[0]) if flags & GAP and columns.size else None
+        return SignalBatch(columns[0], target, penalty, active, bool(flags & EXACT), question, mip_gap)
 
     def _trouble(self, b: int, response: Response) -> str:
         if not response.status.has_point:
