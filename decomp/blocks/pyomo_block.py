@@ -27,7 +27,7 @@ class PyomoSubproblem(Subproblem):
     """One (unit, scenario) as a Pyomo model: min f(x) - <price, y> + penalty term, y = model.coupling.
 
     A subclass writes `build()`. The model has `cost` (a linear or convex quadratic Expression), `coupling` (an indexed
-    Expression; its order is the order of the entries) and, where the coordinator must be told something that nobody
+    Expression; its order is the order of the entries) and, where the coordinator needs something that nobody
     prices, `report` (an indexed Expression). The model is built and compiled when it is first needed.
 
     Thousands of scenarios: what differs between them goes into mutable Params, `parameters` gives their values, and
@@ -127,7 +127,7 @@ class PyomoSubproblem(Subproblem):
     def batch_key(self) -> Hashable | None:
         try:
             shared = self._built.shared
-        except Exception:  # it is told when the block is asked
+        except Exception:  # its first answer says so
             return None
         return id(shared) if shared is not None and shared.batches else None
 
@@ -190,9 +190,9 @@ class PyomoSubproblem(Subproblem):
     def initial(self) -> Initial:
         """The schedule offers are measured from: raw offer (n_u,), point and cost. Raises ValueError without one."""
         built = self._built
-        held = getattr(self._state, "initial", None)
-        if held is not None:
-            return held  # type: ignore[no-any-return]
+        known = getattr(self._state, "initial", None)
+        if known is not None:
+            return known  # type: ignore[no-any-return]
         initial, self._state, message = built.backend.initial(self._warm(built))
         if initial is None:
             raise ValueError(f"{type(self).__name__} has no initial schedule: {message or 'initial_price is None'}")

@@ -40,9 +40,9 @@ class ScenarioBundle(PyomoSubproblem):
         self.members, self.share, self.nodes, self.kept = dict(members), share, nodes, kept
         self.report_width = report_width
         self._terms: list[ConvexTerm] = []
-        self._held: dict[int, list[Any]] = {}
+        self._frozen: dict[int, list[Any]] = {}
         self._columns: tuple[int, ...] = ()
-        self._told: tuple[int, ...] = ()
+        self._reported: tuple[int, ...] = ()
         first = next(iter(self.members.values()))
         weight = np.asarray(first.weight, float)
         super().__init__(
@@ -59,8 +59,8 @@ class ScenarioBundle(PyomoSubproblem):
     def build(self) -> pyo.ConcreteModel:
         m = pyo.ConcreteModel()
         m.scenario = pyo.Block(list(self.members))
-        offers, told, cost, order = [], [], 0.0, []
-        self._terms, self._held = [], {}
+        offers, reports, cost, order = [], [], 0.0, []
+        self._terms, self._frozen = [], {}
         for (name, member), share in zip(self.members.items(), self.share, strict=True):
             origin, paid = _origin(member)  # builds the member's own model, which must not come between these lines
             model = _own_model(member)
@@ -69,15 +69,15 @@ class ScenarioBundle(PyomoSubproblem):
                 raise InputError(mistakes)
             own = _expressions(model.coupling)
             offers.append([e - y0 for e, y0 in zip(own, origin or [0.0] * len(own), strict=True)])
-            told.append(_expressions(model.report) if hasattr(model, "report") else [])
+            reports.append(_expressions(model.report) if hasattr(model, "report") else [])
             cost += float(share) * (scalar_expression(model.cost) - paid)
             self._terms += member.convex_terms(model)
-            self._hold(member.frozen(model))
+            self._freeze(member.frozen(model))
             order.append(columns(model))
             for objective in model.component_data_objects(pyo.Objective, active=True):
                 objective.deactivate()
             m.scenario[name].transfer_attributes_from(model)
-        self._columns, self._told = tuple(map(len, order)), tuple(map(len, told))
+        self._columns, self._reported = tuple(map(len, order)), tuple(map(len, reports))
         assert [id(v) for v in columns(m)] == [id(v) for part in order for v in part], "points are put together so"
         first = {(s, i): int(np.argmax(self.nodes[:, i] == self.nodes[s, i])) for s, i in np.ndindex(self.nodes.shape)}
         m.agreement = pyo.Constraint(
@@ -86,7 +86,7 @@ class ScenarioBundle(PyomoSubproblem):
         )
         m.cost = pyo.Expression(expr=cost)
         m.coupling = pyo.Expression(range(len(self.kept)), rule=lambda _, j: offers[0][self.kept[j]])
-        everything = [e for part in told for e in part]
+        everything = [e for part in reports for e in part]
         m.report = pyo.Expression(range(len(everything)), rule=lambda _, j: everything[j])
         return m
 
@@ -94,17 +94,17 @@ class ScenarioBundle(PyomoSubproblem):
         return self._terms
 
     def frozen(self, model: pyo.ConcreteModel) -> Mapping[int, Sequence[Any]]:
-        return self._held
+        return self._frozen
 
     def finished(self, response: Response) -> Response:
         if not response.status.has_point or all(
             type(member).finished is PyomoSubproblem.finished for member in self.members.values()
         ):
             return replace(response, report=self._filled(response.report))
-        told = np.split(response.report, np.cumsum(self._told)[:-1])
+        reports = np.split(response.report, np.cumsum(self._reported)[:-1])
         parts = [
             member.finished(replace(response, y=y, cost=np.nan, bound=None, report=own, point=point)).report
-            for (member, y, point), own in zip(self._apart(response), told, strict=True)
+            for (member, y, point), own in zip(self._apart(response), reports, strict=True)
         ]
         return replace(response, report=self._filled(np.concatenate(parts)))
 
@@ -138,16 +138,16 @@ class ScenarioBundle(PyomoSubproblem):
             for member, point in zip(self.members.values(), points, strict=True)
         ]
 
-    def _hold(self, frozen: Mapping[int, Sequence[Any]]) -> None:
+    def _freeze(self, frozen: Mapping[int, Sequence[Any]]) -> None:
         at = {int(i): j for j, i in enumerate(self.kept)}
         for i, variables in frozen.items():
             if i not in at:
                 raise ValueError(f"entry {i} is settled within bundles, variables cannot be frozen with it")
-            self._held.setdefault(at[i], []).extend(variables)
+            self._frozen.setdefault(at[i], []).extend(variables)
 
     def _cold(self, built: Any) -> Any:
         state = super()._cold(built)
-        if not self._held:
+        if not self._frozen:
             return state
         points = [member.initial.point[:n] for member, n in zip(self.members.values(), self._columns, strict=True)]
         point = np.concatenate(points)

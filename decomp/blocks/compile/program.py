@@ -49,11 +49,7 @@ class Program:
         """The coupling values of a point (n_u,)."""
         return np.asarray(self.coupling @ x + self.coupling_0)
 
-    def told(self, x: FloatArray) -> FloatArray:
-        """The report of a point (m,)."""
-        return np.asarray(self.report @ x + self.report_0)
-
-    def offered_and_told(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def offer_and_report(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Both at once."""
         both, n = self._outputs @ x, len(self.coupling_0)
         return both[:n] + self.coupling_0, both[n:] + self.report_0
@@ -77,22 +73,22 @@ class Program:
     @cached_property
     def term_weight(self) -> FloatArray:
         """Cost of one unit of each epigraph variable: |cost|, and 1 more where a row, bound or offer holds it too."""
-        return np.abs(self.cost[self.terms.epigraph]) + (self._held | np.isfinite(self.ub))[self.terms.epigraph]
+        return np.abs(self.cost[self.terms.epigraph]) + (self._coupled | np.isfinite(self.ub))[self.terms.epigraph]
 
     @cached_property
-    def _held(self) -> BoolArray:
-        held = np.zeros(len(self.cost), bool)
+    def _coupled(self) -> BoolArray:
+        coupled = np.zeros(len(self.cost), bool)
         for matrix in (self.A, self.coupling, self.quad):
             if matrix is not None:
-                held[matrix.tocoo().col] = True
-        return held
+                coupled[matrix.tocoo().col] = True
+        return coupled
 
     def variant(self, **changes: Any) -> Program:
         """The same structure with other numbers; what depends on the matrices alone is not worked out again."""
         other = object.__new__(Program)
         other.__dict__.update({name: self.__dict__[name] for name in _FIELDS})
         other.__dict__.update(changes)
-        other.__dict__.update(coupling_t=self.coupling_t, _held=self._held, _outputs=self._outputs)
+        other.__dict__.update(coupling_t=self.coupling_t, _coupled=self._coupled, _outputs=self._outputs)
         if "A" not in changes:
             other.__dict__["A_t"] = self.A_t
         return other

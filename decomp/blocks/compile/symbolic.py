@@ -176,17 +176,17 @@ class SymbolicReader(Reader):
         m = len(sequence(term.epigraph))
         for j, argument in enumerate(term.variables):
             parts = sequence(argument)
-            held = list(parts)
+            values = list(parts)
             for i, part in enumerate(parts):
                 if not hasattr(part, "is_expression_type") or id(part) in self.index:
                     continue
                 if any(identify_variables(part, include_fixed=False)):
                     continue  # the mistake is the base class's to tell
                 s = self._read(term.name, part)
-                held[i] = s.constant
+                values[i] = s.constant
                 for member in [i] if len(parts) > 1 else range(m):
                     self._given.append((self._groups, j, member, s.constant_slope))
-            numbers.append(held)
+            numbers.append(values)
         self._groups += 1
         return super().term(ConvexTerm(term.epigraph, numbers, term.function, term.gradient, term.name, term.touches))
 

@@ -155,10 +155,10 @@ class SolverBlock:
         paid = sum(block.worth[i] * self.coupling[i] for i in entries)
         pull = sum(block.stiffness[i] / 2 * (self.coupling[i] - block.target[i]) ** 2 for i in entries)
         block.priced = pyo.Objective(expr=self.cost - paid)
-        block.pulled = pyo.Objective(expr=self.cost - paid + pull)
-        block.held = pyo.Constraint(entries, rule=lambda b, i: self.coupling[i] == b.target[i])
-        block.pulled.deactivate()
-        block.held.deactivate()
+        block.penalised = pyo.Objective(expr=self.cost - paid + pull)
+        block.fixed_offer = pyo.Constraint(entries, rule=lambda b, i: self.coupling[i] == b.target[i])
+        block.penalised.deactivate()
+        block.fixed_offer.deactivate()
         self.signal = block
 
     def cold(self) -> StartState:
@@ -212,9 +212,9 @@ class SolverBlock:
             return replace(failed, signal_id=signal.id), state
         initial, state = state.initial, replace(state, active=signal.active)
         origin = np.zeros(n) if initial is None else initial.offer
-        pulled = signal.target is not None and signal.penalty is not None and bool(np.any(signal.penalty > 0))
-        stiffness = self.weight * signal.penalty if pulled and signal.penalty is not None else None
-        target = origin + signal.target if pulled and signal.target is not None else None
+        penalised = signal.target is not None and signal.penalty is not None and bool(np.any(signal.penalty > 0))
+        stiffness = self.weight * signal.penalty if penalised and signal.penalty is not None else None
+        target = origin + signal.target if penalised and signal.target is not None else None
         response, state = self._run(state, signal.price, stiffness, target, None, signal.active)
         return replace(self._shifted(response, initial), signal_id=signal.id), state
 
@@ -241,7 +241,7 @@ class SolverBlock:
         price: FloatArray,
         stiffness: FloatArray | None,
         target: FloatArray | None,
-        held: FloatArray | None,
+        fixed_offer: FloatArray | None,
         active: BoolArray | None,
     ) -> tuple[Response, StartState]:
         begin = time.perf_counter()
@@ -249,10 +249,12 @@ class SolverBlock:
         for i in range(len(self.coupling)):
             s.worth[i] = float(self.weight[i] * price[i])
             s.stiffness[i] = 0.0 if stiffness is None else float(stiffness[i])
-            s.target[i] = float(held[i]) if held is not None else 0.0 if target is None else float(target[i])
+            s.target[i] = (
+                float(fixed_offer[i]) if fixed_offer is not None else 0.0 if target is None else float(target[i])
+            )
         (s.priced.deactivate, s.priced.activate)[stiffness is None]()
-        (s.pulled.activate, s.pulled.deactivate)[stiffness is None]()
-        (s.held.activate, s.held.deactivate)[held is None]()
+        (s.penalised.activate, s.penalised.deactivate)[stiffness is None]()
+        (s.fixed_offer.activate, s.fixed_offer.deactivate)[fixed_offer is None]()
         for v, x in zip(self.columns, state.point, strict=True):
             v.set_value(None if np.isnan(x) else float(x), skip_validation=True)
         fixed = self._freeze(state, active)
@@ -264,21 +266,21 @@ class SolverBlock:
         point = np.array([np.nan if v.value is None else float(v.value) for v in self.columns])
         y = np.array([pyo.value(e, exception=False) for e in self.coupling], float)
         cost = pyo.value(self.cost, exception=False)
-        told = np.array([pyo.value(e, exception=False) for e in self.report], float)
-        if cost is None or not np.all(np.isfinite(np.concatenate([y, told, [cost]]))):
+        report = np.array([pyo.value(e, exception=False) for e in self.report], float)
+        if cost is None or not np.all(np.isfinite(np.concatenate([y, report, [cost]]))):
             return self._failed(Status.ERROR, f"{self.name} returned a point at which the model has no value"), state
         response = Response(
-            y, float(cost), status=status, report=told, point=point, solve_time=time.perf_counter() - begin
+            y, float(cost), status=status, report=report, point=point, solve_time=time.perf_counter() - begin
         )
         return response, replace(state, point=point, first=False)
 
     def _freeze(self, state: StartState, active: BoolArray | None) -> list[Any]:
         if active is None or state.initial is None:
             return []
-        held = [j for i, columns in self.frozen.items() if active[i] for j in columns]
-        for j in held:
+        kept = [j for i, columns in self.frozen.items() if active[i] for j in columns]
+        for j in kept:
             self.columns[j].fix(float(state.initial.point[j]))
-        return [self.columns[j] for j in held]
+        return [self.columns[j] for j in kept]
 
     def _call(self, options: Options) -> tuple[Status, str]:
         """Run the solver; whatever it raises is an answer too."""
@@ -293,7 +295,7 @@ class SolverBlock:
             if status.has_point:
                 self._load(result)
                 return self._relaxed() or (status, "")
-        except Exception as error:  # solvers raise whatever they like; the run must be told, not ended
+        except Exception as error:  # solvers raise whatever they like; that is an answer and does not end the run
             return Status.ERROR, f"{self.name} failed: {error}"
         said = f"{self.name} ended with '{result.solver.termination_condition}'"
         detail = getattr(result.solver, "message", None)

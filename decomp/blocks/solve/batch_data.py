@@ -14,17 +14,17 @@ from decomp.messages import FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """One block: its parameters (p,), weight and price (n_u,), the offset of its cost, its state and what it holds.
+class PenalisedQuery:
+    """One block: its parameters (p,), weight and price (n_u,), the offset of its cost, its state and its fixed columns.
 
-    stiffness, target (n_u,): of the pull on the offer as its variables give it, without its constant; None = no pull
+    stiffness, target (n_u,): of the penalty on the offer without its constant; None = none
     """
 
     theta: FloatArray
     worth: FloatArray
     paid: float
     state: WarmState
-    held: IntArray
+    fixed: IntArray
     signal_id: int
     stiffness: FloatArray | None = None
     target: FloatArray | None = None
@@ -46,9 +46,9 @@ class Numbers:
     A: FloatArray | None
 
 
-def numbers_of(template: Template, theta: FloatArray, asked: Sequence[Asked]) -> Numbers:
-    """The programs with parameters theta (b, p); columns that a block holds have its initial point for bounds."""
-    program, b = template.program, len(asked)
+def numbers_of(template: Template, theta: FloatArray, queries: Sequence[PenalisedQuery]) -> Numbers:
+    """The programs with parameters theta (b, p); fixed columns have the block's initial point for bounds."""
+    program, b = template.program, len(queries)
     values = template.values_at(theta)
     given = program.terms.given.ravel()
     base = {
@@ -59,7 +59,7 @@ def numbers_of(template: Template, theta: FloatArray, asked: Sequence[Asked]) ->
     if any(v.part == "A" for v in template.varying):
         base["A"] = np.asarray(program.A.data)
     several = {v.part for v in template.varying}
-    if any(len(a.held) for a in asked):
+    if any(len(a.fixed) for a in queries):
         several |= {"lb", "ub"}
     full = {
         part: np.tile(value, (b, 1)) if part in several else np.broadcast_to(value, (b, len(value)))
@@ -67,18 +67,18 @@ def numbers_of(template: Template, theta: FloatArray, asked: Sequence[Asked]) ->
     }
     for v in template.varying:
         full[v.part][:, v.at] = values[:, v.rows]
-    for i, a in enumerate(asked):
-        if len(a.held) and a.state.initial is not None:
-            full["lb"][i, a.held] = full["ub"][i, a.held] = a.state.initial.point[a.held]
+    for i, a in enumerate(queries):
+        if len(a.fixed) and a.state.initial is not None:
+            full["lb"][i, a.fixed] = full["ub"][i, a.fixed] = a.state.initial.point[a.fixed]
     return Numbers(
         full["cost"], full["constant"][:, 0], full["lb"], full["ub"], full["row_lo"], full["row_hi"],
         full["given"].reshape(b, *program.terms.given.shape), full["coupling_0"], full["report_0"], full.get("A"),
     )  # fmt: skip
 
 
-def origins(asked: Sequence[Asked], width: int) -> FloatArray:
+def origins(queries: Sequence[PenalisedQuery], width: int) -> FloatArray:
     """Where each block's offer is measured from (b, n_u)."""
-    initial = [a.state.initial for a in asked]
+    initial = [a.state.initial for a in queries]
     return np.array([np.zeros(width) if i is None else i.offer for i in initial])
 
 

@@ -1,6 +1,6 @@
-"""Blocks of one template asked together: what is not the solver's work is done for all of them at once.
+"""Blocks of one template solved in a batch: what is not the solver's work is done for all of them at once.
 
-Every answer has the bits it has when its block is asked alone: sums run in the same order, however many there are. All
+Every answer has the bits it has when its block is solved alone: sums run in the same order, however many there are. All
 is in the solver's units, which are powers of two of the model's: no product there has other digits.
 """
 
@@ -26,20 +26,20 @@ SCALED = ("cost", "row_lo", "row_hi", "lb", "ub")
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class BatchQuery:
     """b blocks at a price: parameters (b, p), weight times price (b, n_u), offset of the cost (b,), where offers are
-    measured from (b, n_u), warm states; columns that a block holds at its initial point, by place."""
+    measured from (b, n_u), warm states; columns fixed at their initial values, by place."""
 
     theta: FloatArray
     worth: FloatArray
     paid: FloatArray
     origin: FloatArray
     states: Sequence[WarmState]
-    held: dict[int, IntArray]
+    fixed: dict[int, IntArray]
     signal_id: int
 
 
-class Together:
+class LinearBatch:
     """What all blocks of a template have in common, and how they are answered."""
 
     def __init__(self, template: Template, solver: ProgramSolver) -> None:
@@ -64,7 +64,7 @@ class Together:
         self.outputs = sparse.csr_matrix(sparse.vstack([program.coupling, program.report]))
 
     @classmethod
-    def of(cls, template: Template, solver: ProgramSolver) -> Together | None:
+    def of(cls, template: Template, solver: ProgramSolver) -> LinearBatch | None:
         """None where blocks of this template cannot be solved in a batch: it must be linear, without integers, with
         settled tangents and one matrix for all, and have columns."""
         program, s = template.program, solver.settings
@@ -72,38 +72,38 @@ class Together:
         one = all(v.part != "A" for v in template.varying)
         return cls(template, solver) if plain and one and s.time_limit_s is None and s.fresh_every == 0 else None
 
-    def solve(self, asked: Asked) -> tuple[ResponseBatch, list[Basis | None]]:
-        """Answers and bases of all blocks; no basis for a block that must be asked alone (no optimum was found)."""
+    def solve(self, query: BatchQuery) -> tuple[ResponseBatch, list[Basis | None]]:
+        """Answers and bases of all blocks; no basis for a block that has to be solved alone (no optimum was found)."""
         begin, program, warm = time.perf_counter(), self.template.program, self.solver.warm
-        n = self._numbers(asked)
-        cost = n["cost"] - product(self.priced, asked.worth)
+        n = self._numbers(query)
+        cost = n["cost"] - product(self.priced, query.worth)
         bounds, sides = (n["lb"], n["ub"]), (n["row_lo"], n["row_hi"])
-        bases = [state.basis for state in asked.states]
+        bases = [state.basis for state in query.states]
         x, dual, after = warm.sweep(program, cost, _alike(bounds), _alike(sides), bases, self.solver.later_options)
         constant = n["constant"][:, 0]
-        total = constant - asked.paid - np.sum(asked.worth * (n["coupling_0"] - asked.origin), axis=1)
+        total = constant - query.paid - np.sum(query.worth * (n["coupling_0"] - query.origin), axis=1)
         bound = of_columns(*of_rows(self.A_t, cost, total, sides, dual), cost, bounds, x, self.column)
         self._lift(n["given"], x)
-        value = np.sum(n["cost"] * x, axis=1) + constant - asked.paid
+        value = np.sum(n["cost"] * x, axis=1) + constant - query.paid
         true, width = x * self.column, len(program.coupling_0)
-        told = product(self.outputs, true)
-        offer = told[:, :width] + n["coupling_0"] - asked.origin
-        report = told[:, width:] + n["report_0"]
+        outputs = product(self.outputs, true)
+        offer = outputs[:, :width] + n["coupling_0"] - query.origin
+        report = outputs[:, width:] + n["report_0"]
         each = (time.perf_counter() - begin) / len(after)
-        return ResponseBatch(offer, value, bound, report, true, asked.signal_id, each), after
+        return ResponseBatch(offer, value, bound, report, true, query.signal_id, each), after
 
-    def _numbers(self, asked: Asked) -> dict[str, FloatArray]:
+    def _numbers(self, query: BatchQuery) -> dict[str, FloatArray]:
         """Each part of the programs (b, ..), one row where it is the same in all."""
-        b = len(asked.theta)
-        values = np.clip(self.base + product(self.slope, asked.theta), self.least, self.most)
-        several = {v.part for v in self.template.varying} | ({"lb", "ub"} if asked.held else set())
+        b = len(query.theta)
+        values = np.clip(self.base + product(self.slope, query.theta), self.least, self.most)
+        several = {v.part for v in self.template.varying} | ({"lb", "ub"} if query.fixed else set())
         full = {part: np.tile(value, (b, 1)) if part in several else value[None] for part, value in self.same.items()}
         for v in self.template.varying:
             full[v.part][:, v.at] = values[:, v.rows]
-        for i, held in asked.held.items():
-            initial = asked.states[i].initial
+        for i, fixed in query.fixed.items():
+            initial = query.states[i].initial
             assert initial is not None
-            full["lb"][i, held] = full["ub"][i, held] = initial.point[held] * self.inverse[held]
+            full["lb"][i, fixed] = full["ub"][i, fixed] = initial.point[fixed] * self.inverse[fixed]
         return full
 
     def _lift(self, given: FloatArray, x: FloatArray) -> None:

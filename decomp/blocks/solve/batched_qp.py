@@ -1,6 +1,7 @@
-"""Blocks of one template pulled towards targets, asked together: only the solver's own work is done block by block.
+"""Blocks of one template with a penalty, solved in a batch: only the solver's own work is done block by block.
 
-Every answer has the bits it has when its block is asked alone: the solver is handed the same numbers in the same order.
+Every answer has the bits it has when its block is solved alone: the solver is given the same numbers in the same
+order.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from decomp.blocks.compile.template import Template
-from decomp.blocks.solve.batch_data import Asked, Numbers, lifted, numbers_of, origins, product
+from decomp.blocks.solve.batch_data import Numbers, PenalisedQuery, lifted, numbers_of, origins, product
 from decomp.blocks.solve.program_solver import ProgramSolver
 from decomp.blocks.solve.qp_attempts import KNOWN, solved
 from decomp.blocks.solve.qp_block import Quadratic, bordered, stacked
@@ -20,42 +21,42 @@ from decomp.blocks.solve.solver_state import WarmState
 from decomp.integer_pattern import CONVEX
 from decomp.messages import FloatArray, IntArray, Response, Status
 
-MOST_FORMS = 16  # blocks whose equations or held columns differ have matrices of another form
+MOST_FORMS = 16  # blocks whose equations or fixed columns differ have matrices of another form
 
 
 def may_be_batched(template: Template, solver: ProgramSolver) -> bool:
-    """Can blocks of this template be pulled together? No integers, settled tangents."""
+    """Can penalised solves of this template be batched? No integers, settled tangents."""
     program = template.program
     continuous = not len(solver.integer) and not len(program.curve) and len(program.cost) > 0
     return continuous and not program.terms.open.any() and bool(program.A.has_sorted_indices)
 
 
-def pull_together(
-    template: Template, solver: ProgramSolver, asked: Sequence[Asked]
+def solve_penalised(
+    template: Template, solver: ProgramSolver, queries: Sequence[PenalisedQuery]
 ) -> list[tuple[Response, WarmState] | None]:
     """Answers and states of all blocks; None for a block that must be solved alone (its optimum is not known)."""
     program, scaled = template.program, solver.scaled
-    worth = np.array([a.worth for a in asked])
-    n = numbers_of(template, np.array([a.theta for a in asked]), asked)
-    origin, paid = origins(asked, worth.shape[1]), np.array([a.paid for a in asked])
-    stiffness = np.array([a.stiffness for a in asked])
-    target = np.array([a.target for a in asked]) + origin - n.coupling_0
+    worth = np.array([a.worth for a in queries])
+    n = numbers_of(template, np.array([a.theta for a in queries]), queries)
+    origin, paid = origins(queries, worth.shape[1]), np.array([a.paid for a in queries])
+    stiffness = np.array([a.stiffness for a in queries])
+    target = np.array([a.target for a in queries]) + origin - n.coupling_0
     cost = n.cost - product(program.coupling_t, worth)
     x = _solved(solver, n, cost * scaled.column, stiffness, target)
     true = lifted(program, n.given, np.clip(x * scaled.column, n.lb, n.ub))
     offer = product(program.coupling, true) + n.coupling_0 - origin
-    told = product(program.report, true) + n.report_0
-    curved = np.zeros(len(asked))
+    report = product(program.report, true) + n.report_0
+    curved = np.zeros(len(queries))
     if program.quad is not None:
         curved = np.array([0.5 * float(point @ (program.quad @ point)) for point in true])
     value = np.sum(n.cost * true, axis=1) + curved + n.constant - paid
     out: list[tuple[Response, WarmState] | None] = []
     for i, known in enumerate(np.all(np.isfinite(x), axis=1).tolist()):
         response = Response(
-            y=offer[i], cost=float(value[i]), report=told[i], pattern=CONVEX, point=true[i],
-            signal_id=asked[i].signal_id,
+            y=offer[i], cost=float(value[i]), report=report[i], pattern=CONVEX, point=true[i],
+            signal_id=queries[i].signal_id,
         )  # fmt: skip
-        out.append((response, asked[i].state) if known else None)
+        out.append((response, queries[i].state) if known else None)
     return out
 
 

@@ -16,9 +16,9 @@ from decomp.blocks.compile.compiler import columns, compile_model
 from decomp.blocks.compile.domains import with_plain_domains
 from decomp.blocks.compile.program import Program
 from decomp.blocks.compile.template import Template, compile_template
-from decomp.blocks.solve.batch_data import Asked as PenalisedQuery
-from decomp.blocks.solve.batched_lp import Asked, Together
-from decomp.blocks.solve.batched_qp import may_be_batched, pull_together
+from decomp.blocks.solve.batch_data import PenalisedQuery
+from decomp.blocks.solve.batched_lp import BatchQuery, LinearBatch
+from decomp.blocks.solve.batched_qp import may_be_batched, solve_penalised
 from decomp.blocks.solve.compiled_block import CompiledBlock
 from decomp.blocks.solve.highs_lp import refused_options
 from decomp.blocks.solve.highs_simplex import Basis, faulty_version
@@ -39,12 +39,12 @@ class Shared:
     template: Template
     frozen: Mapping[int, IntArray]
     solver: ProgramSolver
-    together: Together | None
-    pulled: bool
+    linear: LinearBatch | None
+    penalised: bool
 
     @property
     def batches(self) -> bool:
-        return self.together is not None or self.pulled
+        return self.linear is not None or self.penalised
 
     def put(self, theta: FloatArray) -> None:
         self.template.put(theta)
@@ -55,15 +55,15 @@ class Shared:
         """All answers; None for blocks without a warm state, and where a block's data do not allow a batch."""
         rows = SignalBatch.of(signals)
         blocks = [one.backend for one in built if isinstance(one.backend, CompiledBlock)]
-        if rows is not None and rows.target is None and self.together is not None:
+        if rows is not None and rows.target is None and self.linear is not None:
             query = self._query(built, blocks, states, rows)
             if query is not None:
-                return self._linear(blocks, states, rows, *self.together.solve(query))
+                return self._linear(blocks, states, rows, *self.linear.solve(query))
         return self._penalised(built, blocks, states, signals)
 
     def _query(
         self, built: Sequence[Built], blocks: Compiled, states: Sequence[Any], rows: SignalBatch
-    ) -> Asked | None:
+    ) -> BatchQuery | None:
         """Its blocks at these prices; None where one of them has to be solved alone."""
         weight = np.array([block.weight for block in blocks])
         if rows.price.shape != weight.shape or not np.isfinite(rows.price).all():
@@ -74,7 +74,7 @@ class Shared:
         if self.frozen and rows.active is not None:
             kept = ((i, blocks[i].kept(states[i], active)) for i, active in enumerate(rows.active))
             fixed = {i: columns for i, columns in kept if len(columns)}
-        return Asked(
+        return BatchQuery(
             np.array([one.theta for one in built]), weight * rows.price,
             np.array([block.paid(state) for block, state in zip(blocks, states, strict=True)]),
             np.array([block.origin(state) for block, state in zip(blocks, states, strict=True)]),
@@ -112,12 +112,12 @@ class Shared:
     ) -> tuple[Sequence[Response | None], Sequence[Any]]:
         queries: dict[int, PenalisedQuery] = {}
         for i, (one, block, state, signal) in enumerate(zip(built, blocks, states, signals, strict=True)):
-            if self.pulled and state is not None and block.may_be_batched(signal, state):
+            if self.penalised and state is not None and block.may_be_batched(signal, state):
                 assert one.theta is not None
-                queries[i] = block.asked(signal, state, one.theta)
+                queries[i] = block.penalised_query(signal, state, one.theta)
         answers: list[Response | None] = [None] * len(blocks)
         after = list(states)
-        found = pull_together(self.template, self.solver, list(queries.values())) if queries else []
+        found = solve_penalised(self.template, self.solver, list(queries.values())) if queries else []
         for i, solved in zip(queries, found, strict=True):
             if solved is not None:
                 response, state = solved
@@ -179,7 +179,7 @@ def _from_template(block: BlockModel) -> Built:
             template,
             frozen_of(block, model, order),
             solver,
-            Together.of(template, solver),
+            LinearBatch.of(template, solver),
             may_be_batched(template, solver),
         )
     template, theta = shared.template, shared.template.theta(block.parameters(shared.model), name)

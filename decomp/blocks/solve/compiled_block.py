@@ -12,7 +12,7 @@ import numpy as np
 from decomp.blocks.compile.program import Program
 from decomp.blocks.fingerprint import fingerprint
 from decomp.blocks.interior.program import with_tangents
-from decomp.blocks.solve.batch_data import Asked
+from decomp.blocks.solve.batch_data import PenalisedQuery
 from decomp.blocks.solve.highs_lp import Options
 from decomp.blocks.solve.known_points import MOST_CONTINUOUS, KnownPoints
 from decomp.blocks.solve.program_solver import Outcome, ProgramSolver, Question
@@ -186,7 +186,7 @@ class CompiledBlock:
         return state.after(active=active, points=points)
 
     def evaluate(self, y: FloatArray, state: WarmState) -> tuple[Response, WarmState]:
-        """min f with the offers fixed at y; the integers are those held, or chosen anew where they do not allow y."""
+        """min f with the offers fixed at y; the integers are the block's, or chosen anew where they do not allow y."""
         begin = time.perf_counter()
         if y.shape != self.weight.shape or not np.all(np.isfinite(y)):
             text = f"cannot be evaluated at {y}: it is not {len(self.weight)} finite numbers"
@@ -196,10 +196,10 @@ class CompiledBlock:
             return self._failed(ready.status, f"initial schedule: {ready.message}", None, begin), state
         program, state = self.program, ready.state
         entries = tuple(f"offer {i} = {value:.6g}" for i, value in enumerate(y))
-        fixed, held = self.solver.holding(program, y + self.origin(state) - program.coupling_0, entries)
-        question = self._question(held, state, np.zeros(len(y)), state.active)
+        solver, fixed = self.solver.with_offer(program, y + self.origin(state) - program.coupling_0, entries)
+        question = self._question(fixed, state, np.zeros(len(y)), state.active)
         start = replace(state, basis=None)
-        outcome = fixed.answer(question, start, exact=False)
+        outcome = solver.answer(question, start, exact=False)
         if not outcome.status.has_point:
             return self._failed(outcome.status, outcome.message, None, begin), state
         response = self._response(program, replace(outcome, state=state), 0, begin, False).but(bound=None)
@@ -230,11 +230,11 @@ class CompiledBlock:
 
     # -- from the signal to a question ---------------------------------------------------------------------------------
 
-    def asked(self, signal: Signal, state: WarmState, theta: FloatArray) -> Asked:
-        """The question as one of many that are answered together."""
+    def penalised_query(self, signal: Signal, state: WarmState, theta: FloatArray) -> PenalisedQuery:
+        """The penalised solve as one of a batch."""
         state = self.signalled(state, signal.active)
         stiffness = None if signal.penalty is None else self.weight * signal.penalty
-        return Asked(
+        return PenalisedQuery(
             theta, self.weight * signal.price, self.paid(state), state, self.kept(state, signal.active), signal.id,
             stiffness, signal.target,
         )  # fmt: skip
@@ -248,13 +248,13 @@ class CompiledBlock:
         return fit and (signal.penalty is None or bool((signal.penalty >= 0).all()))
 
     def may_be_batched(self, signal: Signal, state: WarmState) -> bool:
-        """A pull that can be answered with others: nothing of the state is missing, and no tangents are in it."""
+        """A penalised solve that can be batched: nothing of the state is missing, and no tangents are in it."""
         if signal.target is None or signal.penalty is None or not self.fits(signal) or len(state.pool):
             return False
         return bool(signal.penalty.any()) and (self.initial_price is None or state.initial is not None)
 
     def wrong(self, signal: Signal) -> str:
-        """What cannot be asked; "" where all is well."""
+        """What is wrong with a signal; "" where all is well."""
         for name in ("price", "target", "penalty", "active"):
             value = getattr(signal, name)
             if value is None:
@@ -282,10 +282,10 @@ class CompiledBlock:
         worth = self.weight * price
         constant = program.constant - self.paid(state)
         constant -= float(np.sum(worth * (program.coupling_0 - self.origin(state))))
-        lb, ub, held = program.lb, program.ub, self.kept(state, active)
-        if len(held) and state.initial is not None:
+        lb, ub, fixed = program.lb, program.ub, self.kept(state, active)
+        if len(fixed) and state.initial is not None:
             lb, ub = lb.copy(), ub.copy()
-            lb[held] = ub[held] = state.initial.point[held]
+            lb[fixed] = ub[fixed] = state.initial.point[fixed]
         return Question(program, program.cost - program.coupling_t @ worth, constant, lb, ub)
 
     def kept(self, state: WarmState, active: BoolArray | None) -> IntArray:
@@ -299,13 +299,13 @@ class CompiledBlock:
 
     def _response(self, program: Program, outcome: Outcome, signal_id: int, begin: float, revised: bool) -> Response:
         x = program.lifted(outcome.x) if outcome.true is None else outcome.true
-        offered, told = program.offered_and_told(x)
+        offer, report = program.offer_and_report(x)
         return Response(
-            y=offered - self.origin(outcome.state),
+            y=offer - self.origin(outcome.state),
             cost=program.objective(x) - self.paid(outcome.state),
             bound=outcome.bound,
             status=outcome.status,
-            report=told,
+            report=report,
             pattern=pattern_of(x[program.integer]),
             revised=revised,
             message=outcome.message,

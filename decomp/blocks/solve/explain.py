@@ -34,19 +34,19 @@ def diagnose(
     lb: FloatArray,
     ub: FloatArray,
     pool: Pool,
-    pulled: BoolArray,
+    penalised: BoolArray,
     whole: bool,
     unbounded: bool = False,
 ) -> tuple[Status, str]:
     """INFEASIBLE with the conflict, UNBOUNDED with who runs away, or ERROR.
 
-    pulled (n_u,) True where a penalty keeps the offer; whole: the solver has ended, without presolve, with the proof
+    penalised (n_u,) True where a penalty keeps the offer; whole: the solver has ended, without presolve, with the proof
     that no point has whole numbers; unbounded: it has ended with a ray. That a solver has failed proves nothing.
     """
     conflict = explain_infeasible(program, lb, ub, pool)
     if conflict:
         return Status.INFEASIBLE, conflict
-    runaway = explain_unbounded(program, cost, lb, ub, pool, pulled)
+    runaway = explain_unbounded(program, cost, lb, ub, pool, penalised)
     if runaway:
         return Status.UNBOUNDED, runaway
     if unbounded:
@@ -129,7 +129,7 @@ def _proven(A: sparse.csr_matrix, rows: Rows, dual: FloatArray, lb: FloatArray, 
 
 
 def explain_unbounded(
-    program: Program, cost: FloatArray, lb: FloatArray, ub: FloatArray, pool: Pool, pulled: BoolArray
+    program: Program, cost: FloatArray, lb: FloatArray, ub: FloatArray, pool: Pool, penalised: BoolArray
 ) -> str:
     """Which variables run away: the direction d of the recession cone, |d| <= 1, along which the cost falls; "" = none.
 
@@ -137,7 +137,7 @@ def explain_unbounded(
     """
     n = len(cost)
     tangents = tangent_matrix(program.terms, pool, n)
-    flat = [program.coupling[np.flatnonzero(pulled)], *([] if program.quad is None else [program.quad])]
+    flat = [program.coupling[np.flatnonzero(penalised)], *([] if program.quad is None else [program.quad])]
     A = sparse.csr_matrix(sparse.vstack([program.A, tangents, *flat]))
     more = A.shape[0] - len(program.row_lo) - len(pool)
     lo = np.concatenate([_cone(program.row_lo, -1), np.zeros(len(pool)), np.zeros(more)])

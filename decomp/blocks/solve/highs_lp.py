@@ -67,7 +67,7 @@ class WarmLinear:
         self.inverse = 1.0 / scaled.column  # powers of two: dividing and multiplying by them are both exact
         self.given: tuple[dict[str, object], int] | None = None
         self.solver: Simplex | None = None
-        self.held: tuple[FloatArray | None, ...] = (None,) * 4
+        self.passed: tuple[FloatArray | None, ...] = (None,) * 4
         self.matrix: sparse.csr_matrix | None = None
         self.loaded = scaled.terms.no_tangents()
         self.factor = np.zeros(0)
@@ -114,7 +114,7 @@ class WarmLinear:
         """
         solver = self._ready(program, self.scaled.terms.no_tangents())
         self._set(solver, options, PRIMAL)
-        self.held = (None,) * 4
+        self.passed = (None,) * 4
         x, dual = np.full((len(cost), solver.n), np.nan), np.full((len(cost), solver.m), np.nan)
         ended = solver.sweep(cost, bounds, sides, bases, x, dual)
         return x, dual, [basis for _, basis in ended]
@@ -153,7 +153,7 @@ class WarmLinear:
 
     def _changed(self, program: Program, lb: FloatArray, ub: FloatArray) -> tuple[Pair | None, Pair | None]:
         """Scaled bounds and right-hand sides, a row each; None where the solver holds these very arrays."""
-        before, self.held = self.held, (lb, ub, program.row_lo, program.row_hi)
+        before, self.passed = self.passed, (lb, ub, program.row_lo, program.row_hi)
         bounds = sides = None
         if lb is not before[0] or ub is not before[1]:
             bounds = (lb * self.inverse)[None], (ub * self.inverse)[None]
@@ -173,7 +173,7 @@ class WarmLinear:
             rows = self.scaled.rows_of(program)
             n = rows.A.shape[1]
             self.solver.load(rows, np.full(n, -np.inf), np.full(n, np.inf))
-            self.held = (None, None, program.row_lo, program.row_hi)
+            self.passed = (None, None, program.row_lo, program.row_hi)
             self.matrix, self.loaded, self.factor = program.A, self.scaled.terms.no_tangents(), np.zeros(0)
         if len(self.loaded) and pool is not self.loaded and not pool.starts_with(self.loaded):
             self.solver.drop(len(self.scaled.row))

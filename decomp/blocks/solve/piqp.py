@@ -72,16 +72,16 @@ def solve(
     1/2 v'Pv lies above its tangent at v*; the gradient that rounding leaves is paid at the worse end of the bounds.
     """
     equal = lo == hi
-    held = ~equal & (np.isfinite(lo) | np.isfinite(hi))
+    limited = ~equal & (np.isfinite(lo) | np.isfinite(hi))
     found = None
     if len(q) <= DENSE and not sparse.issparse(P) and not sparse.issparse(A):
         unit, solver = _unit(P, q), _with_settings(piqp.DenseSolver(), DENSE_ITERATIONS)
-        solver.setup(unit * P, unit * q, A[equal], lo[equal], A[held], lo[held], hi[held], lb, ub)
+        solver.setup(unit * P, unit * q, A[equal], lo[equal], A[limited], lo[limited], hi[limited], lb, ub)
         if solver.solve() == piqp.PIQP_SOLVED:
-            found = _found(solver, unit, equal, held)
+            found = _found(solver, unit, equal, limited)
     if found is None:
         P, A = sparse.csc_matrix(P), sparse.csr_matrix(A)
-        found = _sparsely(P, q, A, lo, hi, lb, ub, equal, held, condensed)
+        found = _sparsely(P, q, A, lo, hi, lb, ub, equal, limited, condensed)
     v, rows = np.clip(found[0], lb, ub), found[1]
     rows = np.where(((rows > 0) & ~np.isfinite(hi)) | ((rows < 0) & ~np.isfinite(lo)), 0.0, rows)
     curve = P @ v
@@ -102,7 +102,7 @@ def _sparsely(
     lb: FloatArray,
     ub: FloatArray,
     equal: BoolArray,
-    held: BoolArray,
+    limited: BoolArray,
     condensed: bool,
 ) -> tuple[FloatArray, FloatArray]:
     """Minimiser and row multipliers of the first attempt that succeeds, else of the nearest. Raises NoSolution."""
@@ -119,17 +119,17 @@ def _sparsely(
         R, D = sparse.diags(row), sparse.diags(column)
         P_own, q_own, A_own = sparse.csc_matrix(D @ P @ D), column * q, sparse.csr_matrix(R @ A @ D)
         unit = factor * _unit(P_own, q_own)
-        equations, limits = A_own[equal].tocsc(), A_own[held].tocsc()
+        equations, limits = A_own[equal].tocsc(), A_own[limited].tocsc()
         lo_own, hi_own = row * lo, row * hi
         solver.setup(
-            unit * P_own, unit * q_own, equations, lo_own[equal], limits, lo_own[held], hi_own[held],
+            unit * P_own, unit * q_own, equations, lo_own[equal], limits, lo_own[limited], hi_own[limited],
             lb / column, ub / column,
         )  # fmt: skip
         status, info = solver.solve(), solver.result.info
         solved = status == piqp.PIQP_SOLVED  # even what it calls infeasible may be solved in another unit
         missing = 0.0 if solved else max(info.primal_res_rel, info.dual_res_rel, info.duality_gap_rel)
         if missing < nearest:
-            v, rows = _found(solver, unit, equal, held)
+            v, rows = _found(solver, unit, equal, limited)
             nearest, best = missing, (column * v, row * rows)
         if solved:
             break
@@ -161,10 +161,10 @@ def _unit(P: sparse.csc_matrix | FloatArray, q: FloatArray) -> float:
     return max(1.0, 2.0 ** float(-np.round(np.log2(size))))
 
 
-def _found(solver: Any, unit: float, equal: BoolArray, held: BoolArray) -> tuple[FloatArray, FloatArray]:
+def _found(solver: Any, unit: float, equal: BoolArray, limited: BoolArray) -> tuple[FloatArray, FloatArray]:
     result, rows = solver.result, np.zeros(len(equal))
     rows[equal] = np.asarray(result.y) / unit
-    rows[held] = (np.asarray(result.z_u) - np.asarray(result.z_l)) / unit
+    rows[limited] = (np.asarray(result.z_u) - np.asarray(result.z_l)) / unit
     return np.array(result.x), rows
 
 

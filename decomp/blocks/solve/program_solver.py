@@ -1,4 +1,4 @@
-"""From a question to its outcome: integers decided or held, tangents added until no convex term is violated."""
+"""From a question to its outcome: integers decided or fixed, tangents added until no convex term is violated."""
 
 from __future__ import annotations
 
@@ -83,19 +83,19 @@ class ProgramSolver:
         self.scaled = Scaled.of(program)
         self.quadratic = Quadratic(program, self.scaled)
         self.warm = WarmLinear(self.scaled, settings.fresh_every)
-        self.forms: dict[bytes, Any] = {}  # matrices of blocks that are pulled together
-        self._holding: tuple[ProgramSolver, Program] | None = None
+        self.forms: dict[bytes, Any] = {}  # matrices of penalised solves in a batch
+        self._with_offer: tuple[ProgramSolver, Program] | None = None
 
-    def holding(self, program: Program, offer: FloatArray, names: tuple[str, ...]) -> tuple[ProgramSolver, Program]:
+    def with_offer(self, program: Program, offer: FloatArray, names: tuple[str, ...]) -> tuple[ProgramSolver, Program]:
         """The program with coupling x = offer, and what solves it; done once for all programs with the same matrix."""
-        if self._holding is None or program.A is not self.scaled.base:
-            held = program.with_rows(program.coupling, offer, names)
-            solver = ProgramSolver(held, self.settings, self.first_options, self.first_options)
+        if self._with_offer is None or program.A is not self.scaled.base:
+            fixed = program.with_rows(program.coupling, offer, names)
+            solver = ProgramSolver(fixed, self.settings, self.first_options, self.first_options)
             if program.A is self.scaled.base:
-                self._holding = solver, held
-            return solver, held
-        solver, held = self._holding
-        return solver, held.variant(
+                self._with_offer = solver, fixed
+            return solver, fixed
+        solver, fixed = self._with_offer
+        return solver, fixed.variant(
             cost=program.cost,
             constant=program.constant,
             row_lo=np.concatenate([program.row_lo, offer]),
@@ -234,10 +234,10 @@ class ProgramSolver:
         if state.basis is None or len(state.pool) <= 2 * most:
             return state
         m = len(program.row_names)
-        held = state.basis.rows[m:] != BASIC
+        binding = state.basis.rows[m:] != BASIC
         newest_first = np.arange(len(idle), 0, -1)
-        keep = held.copy()
-        keep[np.lexsort((newest_first, idle, ~held))[:most]] = True
+        keep = binding.copy()
+        keep[np.lexsort((newest_first, idle, ~binding))[:most]] = True
         return replace(state, pool=state.pool.only(keep), idle=idle[keep], basis=state.basis.keeping(m, keep))
 
     def _linear_step(self, q: Question, state: WarmState, strategy: int) -> Outcome:
@@ -279,8 +279,8 @@ class ProgramSolver:
         text = LIMIT_TEXT
         if status is not Status.LIMIT:
             program = question.program
-            pulled = np.zeros(len(program.coupling_0)) if question.stiffness is None else question.stiffness
+            weight = np.zeros(len(program.coupling_0)) if question.stiffness is None else question.stiffness
             none = whole and status is Status.INFEASIBLE and not question.has_point
             ray = status is Status.UNBOUNDED
-            status, text = diagnose(program, question.cost, question.lb, question.ub, state.pool, pulled > 0, none, ray)
+            status, text = diagnose(program, question.cost, question.lb, question.ub, state.pool, weight > 0, none, ray)
         return Outcome(status, np.zeros(0), None, state, message=text)
