@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from paths import SUPPORT
 
 CASE = """
 [case]
@@ -42,7 +43,7 @@ slope = 2.0
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """A right case file: slopes 1 and 2, demands 3 and 6 -> prices 2 and 4, cost 15."""
-    shutil.copy(Path(__file__).with_name("tiny_market.py"), tmp_path)
+    shutil.copy(SUPPORT / "tiny_market.py", tmp_path)
     (tmp_path / "demand.csv").write_text("demand\n3\n6\n")
     case = tmp_path / "case.toml"
     case.write_text(CASE)

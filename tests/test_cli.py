@@ -15,13 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 from rich.console import Console
 
 from decomp.parallel.ranks import Serial
 from decomp.run.console import RoundTable, clock_where_enough
 from decomp.run.result import Row, UnitPrice
 
-ROOT = Path(__file__).parents[1]
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
 
 

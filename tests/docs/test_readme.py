@@ -9,10 +9,10 @@ import logging
 import re
 import shlex
 import tomllib
-from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import ROOT
 from scipy.optimize import LinearConstraint, minimize
 
 from decomp.parallel.ranks import Serial
@@ -22,7 +22,6 @@ from decomp.run.engine import Limits
 from decomp.run.stopping import CRITERIA, RunStatus
 from decomp.steps import STEPS
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^```(?:python|toml) (\S+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL))
 COMMANDS = re.findall(r"^    python mpi_run\.py (my_case\.toml .*)$", README, re.MULTILINE)

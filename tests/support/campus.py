@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from paths import CASES
+
 from decomp.case.config import Case, load
 from decomp.run.certificate import CertificateSettings
 from decomp.run.engine import run
@@ -14,7 +16,6 @@ from decomp.run.result_files import write
 from decomp.run.stopping import Gap
 from problems.market.problem import ReactiveMarket
 
-CASES = Path(__file__).parent.parent / "problems" / "cases"
 UNDER, OVER = CASES / "chalmers_undervoltage.toml", CASES / "chalmers_overvoltage.toml"
 RESOLVED = ("dso.requirement='resolved'", "rule.penalty={bus2 = 0.015, bus7 = 0.002}")
 

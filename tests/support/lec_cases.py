@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import paths
 
 from decomp.messages import FloatArray, Response, Signal, Status
 from problems.lec.community import LocalEnergyCommunity
 from problems.lec.data import LecData
 from problems.lec.settings import LecSettings
 
-CASES = Path(__file__).parents[1] / "problems" / "cases" / "chalmers"
+CASES = paths.CASES / "chalmers"
 CET = timezone(timedelta(hours=2))
 NEUTRAL = 0.0222
 

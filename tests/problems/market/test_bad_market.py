@@ -6,11 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from paths import CASES
 
 from decomp.case.config import load
 from decomp.errors import InputError
-
-CASES = Path(__file__).parents[1] / "problems" / "cases"
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from dso_program import market, solved
-from test_mpi import HERE, contents, mpiexec
+from mpi_jobs import contents, mpiexec
+from paths import SUPPORT
 from thread_ranks import ThreadRanks, on_threads
 
 from decomp.parallel.block_pool import BlockPool
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.mpi
 def test_few_hours_with_scenarios_are_shared_and_give_the_same_files_on_any_number_of_ranks(tmp_path, hours, products):
     for ranks in (1, 2, 3):
         out = tmp_path / str(ranks)
-        done = mpiexec(ranks, HERE / "dso_program.py", out, hours, products)
+        done = mpiexec(ranks, SUPPORT / "dso_program.py", out, hours, products)
         assert done.returncode == 0, done.stderr
         status, *stretches = done.stdout.split()
         assert status != "failed"

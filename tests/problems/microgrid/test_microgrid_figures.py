@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from paths import ROOT
 from rich.console import Console
 
 from decomp.case.config import load
@@ -28,7 +29,6 @@ from problems.microgrid.figures_curves import bidding_curves
 from problems.microgrid.folder import QUANTITIES, MicrogridFolder, read
 from problems.microgrid.problem import Microgrid
 
-ROOT = Path(__file__).parents[1]
 CASE = ROOT / "problems" / "cases" / "ercot_microgrid.toml"
 CURVES = pd.DataFrame(
     {

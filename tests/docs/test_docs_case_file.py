@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import ROOT
 from pydantic_core import PydanticUndefined
 
 from decomp.case.config import ENGINE_TABLES, RunSettings, Title
@@ -19,7 +19,7 @@ from decomp.storage.checkpoint import CheckpointSettings
 from problems.market.settings import SolverSettings
 from problems.microgrid.settings import SolverSettings as MicrogridSolver
 
-PAGE = (Path(__file__).parents[1] / "docs" / "case_file.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "case_file.md").read_text(encoding="utf-8")
 TABLES = {
     "case": Title, "run": RunSettings, "start": StartSettings, "certificate": CertificateSettings,
     "checkpoint": CheckpointSettings, "asynchronous": AsynchronousSettings,

@@ -6,17 +6,14 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from test_mpi import HERE, MPIEXEC, mpiexec
-from test_mpi import contents as plain_contents
-from test_restart import contents, only, rough_case, summary, trouble
+from mpi_jobs import arguments, contents, finished, mpiexec, rounds_in, started, wait_for
+from paths import SUPPORT
+from rough_case import only, rough_case, summary, trouble
 
-ROOT = HERE.parent
 BLOCKS = 5  # of the rough market: two units, and one with three scenarios
 
 pytestmark = [pytest.mark.mpi, pytest.mark.timeout(180)]
@@ -31,42 +28,6 @@ def case(tmp_path_factory) -> Path:
 def whole(case) -> Path:
     """A run on one rank that nobody disturbs."""
     return finished(1, case, case.parent / "whole")
-
-
-def arguments(case: Path, out: Path, *more: str) -> list[str]:
-    return [str(ROOT / "mpi_run.py"), str(case), "--out", str(out), "--quiet", *more]
-
-
-def finished(ranks: int, case: Path, out: Path, *more: str) -> Path:
-    done = mpiexec(ranks, *arguments(case, out, *more))
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out
-
-
-def started(ranks: int, case: Path, out: Path, delay_s: float, *more: str, **slow: float) -> subprocess.Popen:
-    for old in (case.parent / "pids").glob("*"):
-        old.unlink()
-    assert MPIEXEC
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ROUGH_DELAY_S": str(delay_s)}
-    environment |= {f"ROUGH_{name}_S": str(seconds) for name, seconds in slow.items()}
-    return subprocess.Popen(
-        [MPIEXEC, "-n", str(ranks), sys.executable, "-m", "mpi4py", *arguments(case, out, *more)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
-    )  # fmt: skip
-
-
-def rounds_in(out: Path) -> int:
-    try:
-        return (out / "iterations.csv").read_text().count("\n") - 1
-    except FileNotFoundError:
-        return 0
-
-
-def wait_for(condition, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 def processes(case: Path) -> list[int]:
@@ -248,6 +209,6 @@ def test_a_held_block_is_held_alike_on_any_number_of_ranks(tmp_path, case, ranks
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_where_the_blocks_lie_changes_no_byte(tmp_path, seed):
     for ranks, how in ((1, ""), (3, f"shuffle-{seed}")):
-        done = mpiexec(ranks, HERE / "mpi_program.py", tmp_path / str(ranks), how)
+        done = mpiexec(ranks, SUPPORT / "mpi_program.py", tmp_path / str(ranks), how)
         assert done.returncode == 0, done.stderr
-    assert plain_contents(tmp_path / "3") == plain_contents(tmp_path / "1")
+    assert contents(tmp_path / "3") == contents(tmp_path / "1")

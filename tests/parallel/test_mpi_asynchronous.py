@@ -9,9 +9,9 @@ import runpy
 from pathlib import Path
 
 import pytest
-from test_mpi import mpiexec
-from test_mpi_restart import ROOT, arguments, finished
-from test_restart import contents, rough_case, summary
+from mpi_jobs import arguments, contents, finished, mpiexec
+from paths import ROOT
+from rough_case import rough_case, summary
 
 from decomp.parallel.ranks import Serial
 

@@ -14,6 +14,7 @@ import bad_worker
 import numpy as np
 import pandas as pd
 import pytest
+from paths import ROOT
 
 from benchmarks import __main__ as command
 from benchmarks.commitment import Commitment, Machines
@@ -35,7 +36,7 @@ from decomp.run.certificate import CertificateSettings
 from decomp.run.engine import Limits, run
 from decomp.run.stopping import Gap, RunStatus
 
-DOCS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+DOCS = ROOT / "docs" / "benchmarks.md"
 
 
 def market(kind, blocks=4, prices=48, seed=0, **more):

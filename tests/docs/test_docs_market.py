@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from paths import ROOT
 from pydantic import BaseModel
 
 from problems.lec.devices import known_devices
@@ -13,7 +12,7 @@ from problems.market.settings import AddedLoad, MarketSettings
 from problems.network.settings import NetworkSettings, SourceSettings
 from problems.synthetic_communities.settings import FleetSettings, StressSettings
 
-PAGE = (Path(__file__).parents[1] / "docs" / "market.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "market.md").read_text(encoding="utf-8")
 TABLES = [f.annotation for f in MarketSettings.model_fields.values() if isinstance(f.annotation, type)]
 DRAWN = [NetworkSettings, SourceSettings, FleetSettings, StressSettings]
 MODELS = [t for t in TABLES if issubclass(t, BaseModel)] + [AddedLoad, *DRAWN, *known_devices().values()]

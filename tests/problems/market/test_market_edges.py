@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_bad_market import CASES
+from paths import CASES
 
 from decomp.case.config import load
 from decomp.run.engine import run

@@ -12,8 +12,9 @@ import numpy as np
 import pyomo.environ as pyo
 import pytest
 from closed_form import unit
-from test_mpi import mpiexec
-from test_restart import contents, only
+from mpi_jobs import contents, mpiexec
+from paths import ROOT
+from rough_case import only
 
 from benchmarks.earlier_columns import market, solved
 from benchmarks.ladder import Ladder
@@ -27,7 +28,6 @@ from decomp.parallel.ranks import Serial
 from decomp.rules.columns import Columns, Held
 from decomp.storage.stored_columns import FILE, StoredColumns, read_earlier
 
-ROOT = Path(__file__).parents[1]
 BLOCKS, PRICES, TOLERANCE = 4, 24, 1e-4
 CASE = f"""
 [case]

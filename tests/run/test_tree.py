@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-from pathlib import Path
 
 import numpy as np
 import pyomo.environ as pyo
@@ -14,6 +13,7 @@ from closed_form import QuadraticBlock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inventory import ORDERS, PERIODS, TREE, demand, extensive_form, stock
+from paths import ROOT
 
 from benchmarks.monolith import Monolith
 from decomp.blocks.compile.compiler import compile_model
@@ -359,7 +359,7 @@ def case(tmp_path):
 
 @pytest.fixture(scope="module")
 def command():
-    spec = importlib.util.spec_from_file_location("mpi_run", Path(__file__).parents[1] / "mpi_run.py")
+    spec = importlib.util.spec_from_file_location("mpi_run", ROOT / "mpi_run.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return lambda *arguments: module.main(Serial(), [str(a) for a in arguments])

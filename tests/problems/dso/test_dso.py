@@ -5,43 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from three_lines import NEUTRAL, TIMES, UNITS, N, T, three_lines
 
 from decomp.coordinator import answer_all, check_all, evaluate_all
 from decomp.errors import CoordinatorError, InputError
 from decomp.messages import Key, Query
 from problems.dso.coordinator import DSO
 from problems.dso.settings import DsoSettings
-from problems.network.feeder import Network
 from problems.network.power_flow import solve
 
-TIMES = ("2021-04-14T13:00+02:00", "2021-04-14T14:00+02:00", "2021-04-14T15:00+02:00")
-T, N = len(TIMES), 4
-NEUTRAL = 0.02
-UNITS = {"LEC1": "b", "LEC2": "c"}
 QUIET, UNDER, OVER = 0, 1, 2  # the three hours
-
-
-def _network() -> Network:
-    """grid - a - b, a - c: c is the more sensitive end."""
-    line = np.zeros(3)
-    return Network(
-        buses=("grid", "a", "b", "c"),
-        from_bus=np.array([0, 1, 1]),
-        to_bus=np.array([1, 2, 3]),
-        r_pu=np.array([0.01, 0.01, 0.02]),
-        x_pu=np.array([0.01, 0.01, 0.02]),
-        g_pu=line,
-        b_pu=line,
-        ratio=np.ones(3),
-        shift_rad=line,
-        shunt_g_pu=np.zeros(N),
-        shunt_b_pu=np.zeros(N),
-        base_kva=1000.0,
-        slack=0,
-        slack_v_pu=1.0,
-        v_min_pu=np.full(N, 0.95),
-        v_max_pu=np.full(N, 1.05),
-    )
 
 
 def _dso(requirement: str = "resolved", **changes) -> DSO:
@@ -53,7 +26,7 @@ def _dso(requirement: str = "resolved", **changes) -> DSO:
     p[UNDER], q[UNDER] = [0, 300, 300, 600], [0, 200, 300, 800]
     p[OVER] = [0, -1000, -500, -1500]
     given = {
-        "network": _network(),
+        "network": three_lines(),
         "settings": DsoSettings(**settings),
         "pcc": units,
         "probabilities": {Key(u): 1.0 for u in units},

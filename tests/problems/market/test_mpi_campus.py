@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import signal
 import time
-from pathlib import Path
 
 import pytest
-from test_mpi import contents, mpiexec
-from test_mpi_restart import rounds_in, started, wait_for
+from mpi_jobs import contents, mpiexec, rounds_in, started, wait_for
+from paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 CASE = ROOT / "problems" / "cases" / "chalmers_undervoltage.toml"
 FLEET = CASE.with_name("fleet_100k.toml")
 STOCHASTIC = CASE.with_name("chalmers_stochastic.toml")  # many scenarios of a unit, asked together

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from closed_form import QuadraticBlock
-from test_dso import NEUTRAL, _network
+from three_lines import NEUTRAL, UNITS, three_lines
 
 from decomp.messages import Coupling, Key
 from decomp.parallel.ranks import find_ranks
@@ -21,7 +21,6 @@ from decomp.run.result_files import write
 from problems.dso.coordinator import DSO
 from problems.dso.settings import DsoSettings
 
-UNITS = {"LEC1": "b", "LEC2": "c"}
 SCENARIOS = tuple("abcdefg")
 PROB = np.arange(1.0, 8.0) / 28.0
 
@@ -59,7 +58,7 @@ def market(hours: int, products: str) -> Counting:
         requirement="resolved", products=tuple(products), freeze_p=kinds == 1, shed_cost_sek_per_kvarh=10.0
     )
     return Counting(
-        network=_network(), settings=settings, pcc=UNITS, times=[f"h{t}" for t in range(hours)], dt_h=1.0,
+        network=three_lines(), settings=settings, pcc=UNITS, times=[f"h{t}" for t in range(hours)], dt_h=1.0,
         probabilities={Key(u, s): p for u in UNITS for s, p in zip(SCENARIOS, PROB, strict=True)},
         p_load_kw=spread * [0, 300, 300, 600], q_load_kvar=spread * [0, 200, 300, 800],
         neutral_price=np.full(hours, NEUTRAL), reference_price=np.full(hours, 0.5), **boxes,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from paths import CASES, ROOT
 
 from decomp.case.config import load
 from decomp.errors import InputError
@@ -16,7 +17,6 @@ from decomp.parallel.ranks import Serial
 from problems.microgrid.calls import call_probability
 from problems.scenarios.sampling import autocorrelation_of
 
-CASES = Path(__file__).parents[1] / "problems" / "cases"
 CASE = CASES / "ercot_microgrid.toml"
 ERCOT = CASES / "ercot"
 SERVICES = ("regulation_up", "regulation_down", "spinning", "nonspinning")
@@ -192,7 +192,7 @@ def test_without_a_file_the_sample_has_to_be_described(copied):
 
 
 def test_bad_input_ends_with_code_2_and_writes_nothing(tmp_path, capsys):
-    spec = importlib.util.spec_from_file_location("mpi_run", Path(__file__).parents[1] / "mpi_run.py")
+    spec = importlib.util.spec_from_file_location("mpi_run", ROOT / "mpi_run.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     wrong = ["--set", "risk.delta=1.0", "--set", "scenarios.irradiance_std_share=0.9"]

@@ -23,6 +23,9 @@ import numpy as np
 import pytest
 from closed_form import QuadraticBlock, exchange, two_lecs, unit
 from farmer import farmer
+from mpi_jobs import TIMES, contents
+from paths import CASES, ROOT
+from rough_case import CASE, only, rough_case, summary, trouble
 from uncertain_market import by_hand
 
 from decomp.case.config import Case, load
@@ -45,31 +48,8 @@ from decomp.storage.checkpoint import CheckpointSettings, Keeper, find_checkpoin
 from decomp.storage.folder_lock import taken
 from decomp.storage.warm_states import packed, unpacked
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
-MICROGRID = ROOT / "problems" / "cases" / "ercot_microgrid.toml"
-CAMPUS = ROOT / "problems" / "cases" / "chalmers_undervoltage.toml"
-TIMES = ("wall_time_s", "solver_time_s")
-CASE = """
-[case]
-title = "Units that remember"
-problem = "rough_market:Market"
-[rule]
-kind = "admm"
-penalty = 0.3
-[stop.residual]
-quantity = 1e-4
-price = 1e-4
-[certificate]
-every = 4
-[run]
-max_rounds = 200
-[checkpoint]
-every_rounds = 1
-keep = 100
-[market]
-units = 3
-"""
+MICROGRID = CASES / "ercot_microgrid.toml"
+CAMPUS = CASES / "chalmers_undervoltage.toml"
 STOCHASTIC = CAMPUS.with_name("chalmers_stochastic.toml")
 RULE_TABLES = {
     "dual_ascent": ["rule.step={kind='constant', a=0.1}"],
@@ -100,32 +80,6 @@ def clean_logging(monkeypatch):
 def rough(tmp_path):
     """The case of units that remember, in a folder of its own."""
     return rough_case(tmp_path)
-
-
-def rough_case(folder: Path) -> Path:
-    shutil.copy(HERE / "rough_market.py", folder)
-    (folder / "case.toml").write_text(CASE)
-    return folder / "case.toml"
-
-
-def contents(folder: Path) -> dict:
-    """What must not depend on interruptions; iterations.csv without its measured times."""
-    with (folder / "iterations.csv").open(newline="") as file:
-        rows = [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
-    return {"rows": rows, **{n: (folder / n).read_bytes() for n in ("prices.csv", "offers.csv")}}
-
-
-def summary(folder: Path) -> dict:
-    return json.loads((folder / "result.json").read_text())
-
-
-def only(source: Path, target: Path, rounds: int) -> Path:
-    """A result folder with nothing but the checkpoint after so many rounds, as a run that was killed leaves it."""
-    name = f"round-{rounds:06d}"
-    shutil.copytree(source / "checkpoints" / name, target / "checkpoints" / name)
-    for grown in ("iterations.csv", "prices.csv", "offers.csv"):
-        shutil.copy(source / grown, target)
-    return target
 
 
 # -- the same end ------------------------------------------------------------------------------------------------------
@@ -390,11 +344,6 @@ def test_new_solver_objects_and_blocks_asked_alone_change_no_byte(tmp_path, monk
 
 
 # -- blocks that fail --------------------------------------------------------------------------------------------------
-
-
-def trouble(kind: str, last: int, *more: str) -> list[str]:
-    texts = (f"trouble={{unit='u1', kind='{kind}', first=3, last={last}}}", *more)
-    return [a for text in texts for a in ("--set", text)]
 
 
 SAID = {

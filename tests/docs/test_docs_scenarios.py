@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-TEXT = (Path(__file__).parents[1] / "docs" / "scenarios.md").read_text(encoding="utf-8")
+from paths import ROOT
+
+TEXT = (ROOT / "docs" / "scenarios.md").read_text(encoding="utf-8")
 
 
 def test_the_example_prints_what_the_page_says(capsys):
