@@ -13,13 +13,13 @@ import pandas as pd
 import pyomo.environ as pyo
 import pytest
 from click.testing import CliRunner
+from paths import ROOT
 
 import tatonnement as tt
 from decomp.case.shipped import shipped
 from decomp.cli import tatonnement
 from problems.lec.devices import known_devices
 
-ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
 

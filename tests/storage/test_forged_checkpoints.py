@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paths import SUPPORT
 
 from decomp.case.config import load
 from decomp.errors import CheckpointError, RefusedError
@@ -23,7 +24,6 @@ from decomp.run.engine import run
 from decomp.run.result_files import GrowingFiles
 from decomp.storage.checkpoint import MANIFEST, ROOT, Checkpoint, CheckpointSettings, Keeper, find_checkpoint
 
-HERE = Path(__file__).parent
 STOPPED, ROUNDS = 3, 6
 CASE = """
 [case]
@@ -67,7 +67,7 @@ def go(folder: Path, rounds: int, resume: Checkpoint | None = None) -> Any:
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stopped")
     for name in ("rough_market.py", "closed_form.py"):
-        shutil.copy(HERE / name, folder)
+        shutil.copy(SUPPORT / name, folder)
     (folder / "case.toml").write_text(CASE)
     go(folder, STOPPED)
     return folder

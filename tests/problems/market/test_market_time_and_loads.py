@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 import pytest
+from paths import CASES
 from pydantic import ValidationError
 
 from decomp.case.config import load
@@ -16,7 +17,6 @@ from decomp.errors import InputError
 from problems.market.problem import ReactiveMarket
 from problems.time_series import SeriesColumn, TimeAxis, TimeSettings, read_series
 
-CASES = Path(__file__).parents[1] / "problems" / "cases"
 ZONE = "Europe/Stockholm"
 DAYS = {"23 hours": ("2021-03-28", 23), "24 hours": ("2021-04-14", 24), "25 hours": ("2021-10-31", 25)}
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from microgrid import data_of, microgrid, tables
 from microgrid_reference import World, solve
+from paths import CASES
 
 from decomp.case.config import load
 from decomp.errors import InputError
@@ -17,7 +17,7 @@ from problems.microgrid.problem import merged
 from problems.microgrid.results import by_scenario
 from problems.microgrid.settings import MicrogridSettings
 
-CASE = Path(__file__).parents[1] / "problems" / "cases" / "ercot_microgrid.toml"
+CASE = CASES / "ercot_microgrid.toml"
 STORE = {"storage": {"ESS": {"start_mwh": 2.0}}}
 SETTINGS = {
     "the paper's stage": {},

@@ -9,10 +9,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from decomp.parallel.ranks import Serial
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from decomp.case import user_modules
 from decomp.case.config import load
 from decomp.case.registry import NotFound, Registry
 
-ROOT = Path(__file__).parents[1]
 CAMPUS = ROOT / "problems" / "cases" / "chalmers_undervoltage.toml"
 ANY = Registry("thing", {"ours": "ours"}, lambda thing: "")
 TRAP = "raise SystemExit('a file beside the case was executed')\n"
