@@ -26,6 +26,6 @@ case=${1:?usage: sbatch docs/slurm.sh CASE.toml [more arguments of tatonnement r
 shift
 out="results/${SLURM_JOB_NAME}-${SLURM_JOB_ID}"
 resume=()
-if [ -d "$out/checkpoints" ]; then resume=(--resume "$out"); fi
+if compgen -G "$out/checkpoints/round-*/manifest.json" > /dev/null; then resume=(--resume "$out"); fi  # a complete one
 srun --kill-on-bad-exit=1 tatonnement run "$case" --out "$out" "${resume[@]}" "$@"
 if grep -q '"status": "interrupted"' "$out/result.json"; then scontrol requeue "$SLURM_JOB_ID"; fi

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import piqp
 from scipy import sparse
 
-from decomp.messages import FloatArray, IntArray
+from decomp.blocks.solve.piqp_call import ACCURACIES, call_piqp
+from decomp.messages import FloatArray, IntArray, Status
 
 V_UNIT = 0.01  # rows and slacks are solved in hundredths of a per unit, the size of what voltages do
 DENSE_LIMIT = 150  # columns from which the sparse factorisation is the faster one
@@ -197,17 +197,12 @@ def _piqp(
     dense = len(c) <= DENSE_LIMIT
     free = np.full(len(b), np.inf)
     x, z = np.zeros(len(c)), np.zeros(len(b))
+    P = H.toarray(order="F") if dense else H
+    G = A.toarray(order="F") if dense else A
     for tolerance in TOLERANCES:
-        solver = piqp.DenseSolver() if dense else piqp.SparseSolver()
-        settings = solver.settings
-        settings.eps_abs = settings.eps_rel = tolerance
-        settings.eps_duality_gap_abs = settings.eps_duality_gap_rel = tolerance
-        P = H.toarray(order="F") if dense else H
-        G = A.toarray(order="F") if dense else A
-        solver.setup(P, c, None, None, G, b, free, lb, ub)
-        status = solver.solve()
-        if np.all(np.isfinite(solver.result.x)):
-            x, z = np.array(solver.result.x), np.array(solver.result.z_l)
-        if status == piqp.PIQP_SOLVED:
+        ended = call_piqp((P, c, None, None, G, b, free, lb, ub), dict.fromkeys(ACCURACIES, tolerance), dense=dense)
+        if np.all(np.isfinite(ended.x)):
+            x, z = ended.x, ended.lower
+        if ended.status is Status.OPTIMAL:
             return x, np.maximum(z, 0.0), True
     return x, np.maximum(z, 0.0), False

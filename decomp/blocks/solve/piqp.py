@@ -6,18 +6,17 @@ PIQP solves it; a linear one whose costs lie too far apart for an interior point
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import highspy
 import numpy as np
-import piqp
 from scipy import sparse
 
 from decomp.blocks.solve.highs_lp import new_solver, pass_rows
 from decomp.blocks.solve.highs_simplex import run_highs
+from decomp.blocks.solve.piqp_call import PiqpAnswer, call_piqp
 from decomp.blocks.solve.scaling import Rows, factors
 from decomp.errors import TatonnementError
-from decomp.messages import BoolArray, FloatArray
+from decomp.messages import BoolArray, FloatArray, Status
 
 SETTINGS = {
     "eps_abs": 1e-10,
@@ -75,10 +74,11 @@ def solve(
     limited = ~equal & (np.isfinite(lo) | np.isfinite(hi))
     found = None
     if len(q) <= DENSE and not sparse.issparse(P) and not sparse.issparse(A):
-        unit, solver = _unit(P, q), _with_settings(piqp.DenseSolver(), DENSE_ITERATIONS)
-        solver.setup(unit * P, unit * q, A[equal], lo[equal], A[limited], lo[limited], hi[limited], lb, ub)
-        if solver.solve() == piqp.PIQP_SOLVED:
-            found = _found(solver, unit, equal, limited)
+        unit = _unit(P, q)
+        data = unit * P, unit * q, A[equal], lo[equal], A[limited], lo[limited], hi[limited], lb, ub
+        ended = call_piqp(data, {**SETTINGS, "max_iter": DENSE_ITERATIONS}, dense=True)
+        if ended.status is Status.OPTIMAL:
+            found = _found(ended, unit, equal, limited)
     if found is None:
         P, A = sparse.csc_matrix(P), sparse.csr_matrix(A)
         found = _sparsely(P, q, A, lo, hi, lb, ub, equal, limited, condensed)
@@ -109,10 +109,6 @@ def _sparsely(
     nearest, best, status = np.inf, None, None
     first = [(1.0, CONDENSED_ITERATIONS, False, True)] if condensed else []
     for factor, iterations, rescaled, condense in first + [(*attempt, False) for attempt in ATTEMPTS]:
-        solver = _with_settings(piqp.SparseSolver(), iterations)
-        if condense:
-            solver.settings.kkt_solver = piqp.KKTSolver.sparse_ldlt_eq_cond
-            solver.settings.iterative_refinement_always_enabled = True
         row, column = np.ones(len(lo)), np.ones(len(q))
         if rescaled:
             row, column = factors(A, np.zeros(len(q), bool))
@@ -121,15 +117,16 @@ def _sparsely(
         unit = factor * _unit(P_own, q_own)
         equations, limits = A_own[equal].tocsc(), A_own[limited].tocsc()
         lo_own, hi_own = row * lo, row * hi
-        solver.setup(
+        data = (
             unit * P_own, unit * q_own, equations, lo_own[equal], limits, lo_own[limited], hi_own[limited],
             lb / column, ub / column,
         )  # fmt: skip
-        status, info = solver.solve(), solver.result.info
-        solved = status == piqp.PIQP_SOLVED  # even what it calls infeasible may be solved in another unit
+        ended = call_piqp(data, {**SETTINGS, "max_iter": iterations}, condensed=condense)
+        status, info = ended.said, ended.info
+        solved = ended.status is Status.OPTIMAL  # even what it calls infeasible may be solved in another unit
         missing = 0.0 if solved else max(info.primal_res_rel, info.dual_res_rel, info.duality_gap_rel)
         if missing < nearest:
-            v, rows = _found(solver, unit, equal, limited)
+            v, rows = _found(ended, unit, equal, limited)
             nearest, best = missing, (column * v, row * rows)
         if solved:
             break
@@ -161,14 +158,8 @@ def _unit(P: sparse.csc_matrix | FloatArray, q: FloatArray) -> float:
     return max(1.0, 2.0 ** float(-np.round(np.log2(size))))
 
 
-def _found(solver: Any, unit: float, equal: BoolArray, limited: BoolArray) -> tuple[FloatArray, FloatArray]:
-    result, rows = solver.result, np.zeros(len(equal))
-    rows[equal] = np.asarray(result.y) / unit
-    rows[limited] = (np.asarray(result.z_u) - np.asarray(result.z_l)) / unit
-    return np.array(result.x), rows
-
-
-def _with_settings(solver: Any, iterations: int) -> Any:
-    for name, value in {**SETTINGS, "max_iter": iterations}.items():
-        setattr(solver.settings, name, value)
-    return solver
+def _found(ended: PiqpAnswer, unit: float, equal: BoolArray, limited: BoolArray) -> tuple[FloatArray, FloatArray]:
+    rows = np.zeros(len(equal))
+    rows[equal] = ended.equal / unit
+    rows[limited] = (ended.upper - ended.lower) / unit
+    return ended.x, rows

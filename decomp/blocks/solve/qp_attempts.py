@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import piqp
 from scipy import sparse
 
+from decomp.blocks.solve.piqp_call import call_piqp
 from decomp.blocks.solve.scaling import power_of_two
 from decomp.messages import FloatArray, Status
 
@@ -38,11 +38,6 @@ LOOSER: Mapping[str, float] = {
     "reg_finetune_lower_limit": 1e-13,
 }
 FURTHER: tuple[Mapping[str, float], ...] = (LOOSER, {"reg_lower_limit": 1e-8}, {"reg_lower_limit": 1e-7})
-STATUS_OF = {
-    piqp.PIQP_SOLVED: Status.OPTIMAL,
-    piqp.PIQP_PRIMAL_INFEASIBLE: Status.INFEASIBLE,
-    piqp.PIQP_DUAL_INFEASIBLE: Status.UNBOUNDED,
-}
 FACTORS = (64.0, 4096.0, 1.0)  # on the objective in its own unit: what stalls in one is often solved in another
 KNOWN = 1e-9  # an optimum is known where the objective's terms are, to this share of them
 NOTHING = 1e-10  # in units of the cost: an error of this size is none
@@ -100,17 +95,12 @@ def _off(answer: Solved) -> float:
 
 def attempt(data: Data, more: Mapping[str, float]) -> Solved:
     """One attempt; an answer that missed the tolerances is taken where its residuals are close."""
-    solver = piqp.SparseSolver()
-    for name, value in {**TOLERANCES, **more}.items():
-        setattr(solver.settings, name, value)
-    solver.setup(*data)
-    status, result = STATUS_OF.get(solver.solve(), Status.ERROR), solver.result
-    info = result.info
+    ended = call_piqp(data, {**TOLERANCES, **more})
+    status, info = ended.status, ended.info
     close = CLOSE * max(1.0, float(np.abs(data[1]).max(initial=0.0)))
     if status is Status.ERROR and max(info.primal_res, info.dual_res, abs(info.duality_gap)) <= close:
         status = Status.OPTIMAL
-    x, y = np.array(result.x), -np.array(result.y)
-    z = np.array(result.z_l) - np.array(result.z_u)
+    x, y, z = ended.x, -ended.equal, ended.lower - ended.upper
     if status is not Status.OPTIMAL or not np.isfinite(x).all():
         return Solved(Status.ERROR if status is Status.OPTIMAL else status, x, y, z)
     return Solved(status, x, y, z, *misses(data, x, y, z))
