@@ -53,14 +53,15 @@ def add_scenario(
 ) -> Scenario:
     """Add units and markets of one scenario to the block b. Paper 2, eqs. (1)-(18), (26)-(31), (36)-(59)."""
     calls = Calls.of(settings.market.call, scene.n, scene.call_probability)
-    setting = Setting(calls, settings.market.reactive_cost, settings.takes_power, bool(settings.load))
+    market = settings.market
+    setting = Setting(calls, market.reactive_cost, settings.takes_power, bool(settings.load), market.delivery)
     b.unit = pyo.Block()
     parts = {}
     for name, unit in settings.units.items():
         block = pyo.Block()
         b.unit.add_component(name, block)
         parts[name] = unit.add(block, scene, setting, name)
-    sales = add_markets(b, settings.market, scene, list(parts.values()), bid_limit, calls)
+    sales = add_markets(b, market, scene, list(parts.values()), bid_limit, calls)
     spent = sum(x for part in parts.values() for x in part.cost_usd) + sum(sales.bought_back_usd)
     earned = sum(x for series in sales.revenue_usd.values() for x in series)
     return Scenario(parts, sales, spent - earned, coupled_products(settings))  # (25)

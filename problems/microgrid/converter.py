@@ -6,7 +6,7 @@ Paper 2, eqs. (9)-(18).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -20,9 +20,11 @@ from problems.microgrid.losses import SMOOTH, ConverterLoss, LossSteps, add_line
 from problems.microgrid.reactive_offer import ReactiveOffer
 from problems.microgrid.unit import (
     AlgebraicTerm,
+    Approximation,
     Contribution,
     Positive,
     Reactive,
+    ReactiveCost,
     Setting,
     Size,
     Unit,
@@ -141,8 +143,33 @@ class Converter(Unit):
             reactive_mvar=[b.q_mvar[k] if k in cost else 0.0 for k in scene.steps],
             stored_mw=[b.stored_mw[k] for k in scene.steps],
             convex=[*terms, *more],
-            states={("loss", "mw"): [b.loss_mw[k] if k in cost else 0.0 for k in scene.steps]},
+            states={
+                ("loss", "mw"): [b.loss_mw[k] if k in cost else 0.0 for k in scene.steps],
+                ("terminal", "mw"): [b.terminal_mw[k] if k in cost else 0.0 for k in scene.steps],
+            },
         )
+
+    def approximations(
+        self, scene: Scene, reactive_cost: ReactiveCost, series: Mapping[str, FloatArray]
+    ) -> list[Approximation]:
+        """(36) at the grid's side of the converter, (15) by its convex envelope, (31) not below 0."""
+        loss, q = series["loss_mw"], np.abs(series["reactive_mvar"])
+        grid = series["terminal_mw"]
+        more = np.hypot(grid + loss, q) - np.hypot(grid, q)
+        text = "the apparent power is that at the grid's side: the converter's own losses are not in it"
+        found = [Approximation("(36)", text, float(np.max(more, initial=0.0)), self._most_loss_mw, "MW")]
+        if isinstance(self.loss, LossSteps):
+            widest = max(abs(x) for x in self.q_limits_mvar)
+            short = self.loss.loss_mw(np.minimum(q, widest), widest) - loss
+            text = "losses with jumps are their convex envelope"
+            at_point = float(np.max(short, initial=0.0))
+            found.append(Approximation("(15)", text, at_point, self.loss.error_mw(widest), "MW"))
+        if reactive_cost == "opportunity":
+            below = np.maximum(self.om_usd_per_mwh - scene.energy_usd_per_mwh, 0.0) * scene.dt_h
+            text = "what is charged is not below 0"
+            worst = float(np.sum(below)) * self._most_loss_mw
+            found.append(Approximation("(31)", text, float(below @ loss), worst, "$"))
+        return found
 
     def _cost_term(
         self, b: pyo.Block, offers: Any, steps: Sequence[int], call: CallSettings, dt: float

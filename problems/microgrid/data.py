@@ -28,14 +28,15 @@ class MicrogridData:
     axis                     of the T steps
     names, prob              (S,) of the scenarios
     energy_usd_per_mwh       (S, T)
-    contract_usd_per_mwh     by service (T,): price o-gamma of a MW held ready for an hour
+    contract_usd_per_mwh     by service (T,) or (S, T): price o-gamma of a MW held ready for an hour
     called_usd_per_mwh       by service (S, T): price gamma_as of the energy when called
     reactive_usd_per_mvarh   (T,) availability price gamma_0
     reactive_required_mvar   (T,) contract Q_req
     wind_speed_ms, irradiance_wm2                    (S, T)
     wind_forecast_ms, irradiance_forecast_wm2        (T,) what the scenarios were drawn around
     available_mw             by wind or solar unit (S, T): most that it could generate
-    sample                   moments of the large sample the scenarios stand for; None where they are given
+    sample                   moments of the large sample the scenarios stand for, of weather and of the power of each
+                             unit (available_<unit>_mw); None where they are given
     call_probability         by service (T,): over those of the case file, which are of every step
     market_limit_mw          by product (T,): most that the grid takes, over those of the case file
     load_mw                  by load unit (T,): its own consumption
@@ -59,13 +60,34 @@ class MicrogridData:
     market_limit_mw: Mapping[str, FloatArray] = field(default_factory=dict)
     load_mw: Mapping[str, FloatArray] = field(default_factory=dict)
 
+    @property
+    def prices_differ(self) -> bool:
+        """Some price is another in another scenario."""
+        every = (self.energy_usd_per_mwh, *self.contract_usd_per_mwh.values(), *self.called_usd_per_mwh.values())
+        return any(np.ndim(x) == 2 and np.any(x != x[0]) for x in every)
+
+    def expected_contract(self, service: str) -> FloatArray:
+        """(T,) expected contract price of a service."""
+        return np.asarray(self.prob @ np.broadcast_to(self.contract_usd_per_mwh[service], self.wind_speed_ms.shape))
+
+    def energy_errors(self) -> dict[str, float]:
+        """By wind or solar unit: how much more energy the scenarios carry than the sample, as a share of it."""
+        if self.sample is None:
+            return {}
+        out = {}
+        for name, power in self.available_mw.items():
+            full = float(np.sum(self.sample.mean.get(f"available_{name}_mw", np.zeros(1))))
+            out[name] = float(np.sum(self.prob @ power)) / full - 1.0 if full > 0 else 0.0
+        return out
+
     def scene(self, scenario: str) -> Scene:
         """One scenario on its own. Raises ValueError for a name that is none."""
         s = self.names.index(scenario)
+        shape = self.energy_usd_per_mwh.shape
         return Scene(
             dt_h=self.axis.dt_h,
             energy_usd_per_mwh=self.energy_usd_per_mwh[s],
-            contract_usd_per_mwh=self.contract_usd_per_mwh,
+            contract_usd_per_mwh={n: np.broadcast_to(x, shape)[s] for n, x in self.contract_usd_per_mwh.items()},
             called_usd_per_mwh={name: price[s] for name, price in self.called_usd_per_mwh.items()},
             reactive_usd_per_mvarh=self.reactive_usd_per_mvarh,
             reactive_required_mvar=self.reactive_required_mvar,

@@ -69,6 +69,13 @@ class DemandResponse(Unit):
         def regulation_down(b: pyo.Block, k: int) -> object:
             return b.regulation_down_mw[k] <= b.energy_mw[k]
 
+        if setting.delivery.lasts:
+
+            @b.Constraint(steps)
+            def can_stay_off(b: pyo.Block, k: int) -> object:
+                last = b.outstanding_mwh[k - 1] if k else 0.0
+                return last + self.catch_up * setting.delivery.energy_mwh(offers, k, dt) <= self.energy_mwh
+
         return Contribution(
             energy_mw=[b.energy_mw[k] for k in steps],
             service_mw=service_series(offers, steps),

@@ -29,16 +29,37 @@ class SeriesSettings(_Table):
 
 
 class PriceSettings(_Table):
-    """Table [prices]: a CSV file with the columns energy_<series>_usd_per_mwh and <market>_<series>_usd_per_mw.
+    """Table [prices]: a CSV file, whose columns `problems.microgrid.price_file` lists.
 
     series  which of the file's series: A, B or C in the shipped one
-    called  what a called MW is paid besides its contract: the energy price ("energy"), or its contract price
-            ("contract"). Paper 2, eq. (29), Figs. 11 and 12
+    called  what a called MW is paid besides its contract: the energy price ("energy"), its contract price
+            ("contract"), or prices of its own, columns <market>_called_<series>_usd_per_mwh ("own"). Paper 2, eq. (29),
+            Figs. 11 and 12
     """
 
     file: str = Field(min_length=1)
     series: str = Field(min_length=1, pattern=r"^\w+$")
-    called: Literal["energy", "contract"]
+    called: Literal["energy", "contract", "own"]
+
+
+class PriceUncertainty(_Table):
+    """Table [scenarios.prices]: prices are drawn with the weather. Paper 2, section 2.7: gamma_s, o-gamma_s.
+
+    energy_std_share    deviation of the energy price over its size in the file; normal, so that it may be negative
+    services_std_share  deviation of one factor of mean 1 on all contract prices of a step; log-normal
+    autocorrelation     of the normal scores of both over one hour, 0 <= a < 1
+    services_correlation, wind_correlation, irradiance_correlation   of the energy price's normal scores with those of
+                        the services' factor, of the wind and of the irradiance at the same step
+
+    What is called is paid the scenario's price where [prices] called = "energy" or "contract", else the file's.
+    """
+
+    energy_std_share: float = Field(ge=0, allow_inf_nan=False)
+    services_std_share: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    autocorrelation: float = Field(ge=0, lt=1)
+    services_correlation: float = Field(default=0.0, ge=-1, le=1)
+    wind_correlation: float = Field(default=0.0, ge=-1, le=1)
+    irradiance_correlation: float = Field(default=0.0, ge=-1, le=1)
 
 
 class ScenarioSettings(_Table):
@@ -46,8 +67,15 @@ class ScenarioSettings(_Table):
 
     bundle                      so many scenarios in one block, which need fewer rounds and have tighter bounds
     file                        CSV with scenario, probability, time, wind_speed_ms, irradiance_wm2: used as it is,
-                                instead of everything below
+                                instead of everything below. It may have energy_usd_per_mwh and, by service,
+                                <service>_usd_per_mw and <service>_called_usd_per_mwh: prices by scenario
     count, sample, seed, method, reduction   `count` of `sample` draws are kept, see problems/scenarios
+    distance                    between two draws, for the reduction: "weather" in deviations of wind speed and
+                                irradiance, "power" in MW that the units could generate, "value" in $ of that power
+    moments                     "as_reduced": the kept draws are taken as they are; "kept": the power of each unit and,
+                                where they are drawn, the prices get the mean and the deviation of the large sample in
+                                every step. The wind speed and the irradiance shown stay those of the kept draws
+    energy_error_share          a warning says where the scenarios' energy of a unit differs by more from the sample's
     wind_std_share              standard deviation over the forecast; without it the Weibull shape is 2, as paper 2's
                                 scale under eq. (23) has it (share .523)
     irradiance_std_share        standard deviation over the forecast
@@ -63,6 +91,10 @@ class ScenarioSettings(_Table):
     seed: int | None = Field(default=None, ge=0)
     method: Method = "latin_hypercube"
     reduction: Literal["fast_forward", "k_medoids"] = "k_medoids"
+    distance: Literal["weather", "power", "value"] = "weather"
+    moments: Literal["as_reduced", "kept"] = "as_reduced"
+    energy_error_share: float = Field(default=0.05, ge=0, allow_inf_nan=False)
+    prices: PriceUncertainty | None = None
     wind_std_share: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     irradiance_std_share: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     irradiance_max_wm2: float | None = Field(default=None, gt=0, allow_inf_nan=False)

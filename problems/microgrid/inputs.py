@@ -13,61 +13,58 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from decomp.errors import InputError, Mistake
 from decomp.messages import FloatArray
 from problems.market.data import Collector
+from problems.microgrid.calls import CallSettings
 from problems.microgrid.data import MicrogridData
 from problems.microgrid.input_settings import MARKETS, PriceSettings, ScenarioSettings, SeriesSettings
-from problems.scenarios.distributions import Marginals, beta_irradiance, weibull_wind
+from problems.microgrid.price_file import Prices, read_prices
+from problems.scenarios.distributions import Marginals, beta_irradiance, lognormal, normal, weibull_wind
 from problems.scenarios.from_csv import read_scenarios
+from problems.scenarios.moment_matching import with_moments
 from problems.scenarios.power_curves import pv_power_kw, wind_power_kw
-from problems.scenarios.reduction import Reduction, fast_forward, k_medoids
+from problems.scenarios.reduction import fast_forward, k_medoids
 from problems.scenarios.sampling import SampleSettings, sample
-from problems.scenarios.scenario_set import Place, ScenarioSet
-from problems.time_series import SeriesColumn, TimeAxis, TimeSettings, read_series
+from problems.scenarios.scenario_set import Moments, Place, ScenarioSet
+from problems.time_series import TimeAxis, TimeSettings, read_series
 
 if TYPE_CHECKING:
-    from problems.microgrid.settings import MicrogridSettings
+    from problems.microgrid.settings import MicrogridSettings, UnitTables
 
 WIND, IRRADIANCE = "wind_speed_ms", "irradiance_wm2"
-
-
-@dataclass(frozen=True, eq=False)
-class Prices:
-    """energy (T,) in $/MWh; contract and called (T,) by market in $/MW and hour."""
-
-    energy: FloatArray
-    contract: Mapping[str, FloatArray]
-    called: Mapping[str, FloatArray]
+ENERGY, SERVICES_FACTOR = "energy_usd_per_mwh", "services_price_factor"
+OF_SCENARIO = (
+    ENERGY,
+    *(f"{name}_usd_per_mw" for name in MARKETS),
+    *(f"{name}_called_usd_per_mwh" for name in MARKETS),
+)  # columns that a file of scenarios may have
 
 
 @dataclass(frozen=True, eq=False)
 class Weather:
-    """Scenarios of wind_speed_ms and irradiance_wm2 (S, T), the forecast (T,) of each, and what the reduction lost."""
+    """Scenarios of wind_speed_ms and irradiance_wm2 (S, T), of prices where they differ, and the forecast (T,).
+
+    drawn  the scenarios are a large sample, of which few are to be kept
+    """
 
     scenarios: ScenarioSet
     forecast: Mapping[str, FloatArray]
-    reduction: Reduction | None
+    drawn: bool
 
 
-def read_prices(axis: TimeAxis, settings: PriceSettings, folder: Path) -> Prices:
-    """The series of one letter. Raises InputError with the mistakes of every column."""
-    found = Collector()
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Scenarios that stand for all: the power by unit (S, T), and the moments of the sample they were taken from."""
 
-    def column(name: str, unit: str, *, signed: bool) -> FloatArray:
-        series = SeriesColumn(file=settings.file, column=f"{name}_{settings.series}_{unit}")
-        values = found.of(read_series, axis, series, folder, "prices", signed=signed)
-        return np.zeros(axis.settings.steps) if values is None else values
-
-    energy = column("energy", "usd_per_mwh", signed=True)
-    contract = {market: column(market, "usd_per_mw", signed=False) for market in MARKETS}
-    if found.mistakes:
-        raise InputError(list(dict.fromkeys(found.mistakes)))
-    called = dict.fromkeys(MARKETS, energy) if settings.called == "energy" else contract
-    return Prices(energy, contract, called)
+    scenarios: ScenarioSet
+    power: Mapping[str, FloatArray]
+    sample: Moments | None = None
 
 
-def read_weather(axis: TimeAxis, series: SeriesSettings, settings: ScenarioSettings, folder: Path) -> Weather:
+def read_weather(
+    axis: TimeAxis, series: SeriesSettings, settings: ScenarioSettings, folder: Path, prices: Prices | None = None
+) -> Weather:
     """The forecast and its scenarios. Raises InputError with every mistake of both series and of the scenarios.
 
-    Wind is Weibull and irradiance Beta at each step, paper 2, eqs. (19)-(23).
+    Wind is Weibull and irradiance Beta at each step, paper 2, eqs. (19)-(23); prices are drawn around `prices`.
     """
     found = Collector()
     start = axis.settings.start if series.start is None else series.start
@@ -76,7 +73,10 @@ def read_weather(axis: TimeAxis, series: SeriesSettings, settings: ScenarioSetti
     irradiance = found.of(read_series, day, series.irradiance, folder, "series.irradiance")
     given = None
     if settings.file is not None:
-        given = found.of(read_scenarios, axis, settings.file, folder, (WIND, IRRADIANCE))
+        signed = [name for name in OF_SCENARIO if name.endswith("_usd_per_mwh")]
+        given = found.of(
+            read_scenarios, axis, settings.file, folder, (WIND, IRRADIANCE), signed=signed, optional=OF_SCENARIO
+        )
     laws: dict[str, Marginals | None] = {}
     if settings.file is None and wind is not None:
         spread = None if settings.wind_std_share is None else settings.wind_std_share * wind
@@ -89,40 +89,87 @@ def read_weather(axis: TimeAxis, series: SeriesSettings, settings: ScenarioSetti
             r_max_wm2=settings.irradiance_max_wm2 or 0.0,
             place=Place("", "scenarios.irradiance_std_share"),
         )
+    if settings.file is None and settings.prices is not None and prices is not None:
+        share, energy = settings.prices, prices.energy
+        laws[ENERGY] = normal(energy, share.energy_std_share * np.abs(energy))
+        laws[SERVICES_FACTOR] = lognormal(np.ones(len(energy)), np.full(len(energy), share.services_std_share))
     if found.mistakes:
         raise InputError(found.mistakes)
     assert wind is not None
     assert irradiance is not None
     forecast = {WIND: wind, IRRADIANCE: irradiance}
     if given is not None:
-        return Weather(given, forecast, None)
-    return drawn(axis, forecast, {name: law for name, law in laws.items() if law is not None}, settings)
+        return Weather(given, forecast, drawn=False)
+    known = {name: law for name, law in laws.items() if law is not None}
+    return Weather(large_sample(axis, known, settings), forecast, drawn=True)
 
 
-def drawn(
-    axis: TimeAxis, forecast: Mapping[str, FloatArray], laws: Mapping[str, Marginals], settings: ScenarioSettings
-) -> Weather:
-    """`count` of `sample` correlated draws. Raises InputError: settings that no sample can have."""
+def large_sample(axis: TimeAxis, laws: Mapping[str, Marginals], settings: ScenarioSettings) -> ScenarioSet:
+    """`sample` correlated draws. Raises InputError: settings that no sample can have."""
     assert settings.seed is not None
-    large = sample(
+    again = {WIND: settings.wind_autocorrelation or 0.0, IRRADIANCE: settings.irradiance_autocorrelation or 0.0}
+    together = {(WIND, IRRADIANCE): settings.wind_irradiance_correlation or 0.0}
+    of = settings.prices
+    if of is not None and ENERGY in laws:
+        again |= {ENERGY: of.autocorrelation, SERVICES_FACTOR: of.autocorrelation}
+        together |= {
+            (ENERGY, SERVICES_FACTOR): of.services_correlation,
+            (ENERGY, WIND): of.wind_correlation,
+            (ENERGY, IRRADIANCE): of.irradiance_correlation,
+        }
+    return sample(
         laws,
         SampleSettings(
-            count=settings.sample,
-            seed=settings.seed,
-            autocorrelation={
-                WIND: settings.wind_autocorrelation or 0.0,
-                IRRADIANCE: settings.irradiance_autocorrelation or 0.0,
-            },
-            correlation={(WIND, IRRADIANCE): settings.wind_irradiance_correlation or 0.0},
-            dt_h=axis.dt_h,
+            count=settings.sample, seed=settings.seed, autocorrelation=again, correlation=together, dt_h=axis.dt_h,
             method=settings.method,
         ),
-    )
+    )  # fmt: skip
+
+
+def available_mw(units: UnitTables, wind: FloatArray, irradiance: FloatArray) -> dict[str, FloatArray]:
+    """By wind or solar unit: what it could generate in this weather, any shape. Paper 2, eqs. (22) and (24)."""
+    return {
+        name: pv_power_kw(irradiance, unit.p_max_mw, unit.irradiance_std_wm2) for name, unit in units.solar.items()
+    } | {
+        name: wind_power_kw(
+            wind, unit.p_max_mw, cut_in_ms=unit.cut_in_ms, rated_ms=unit.rated_ms, cut_out_ms=unit.cut_out_ms
+        )
+        for name, unit in units.wind.items()
+    }
+
+
+def few(weather: Weather, units: UnitTables, settings: ScenarioSettings, energy: FloatArray) -> Kept:
+    """`count` of the draws, by the distance and with the moments that the case asks for; given ones as they are.
+
+    energy (T,): the price by which power is valued where no other is drawn.
+    """
+    large = weather.scenarios
+    power = available_mw(units, large.series[WIND], large.series[IRRADIANCE])
+    if not weather.drawn:
+        return Kept(large, power)
+    prices = {name: large.series[name] for name in (ENERGY, SERVICES_FACTOR) if name in large.series}
+    told = {**large.series, **{f"available_{name}_mw": mw for name, mw in power.items()}}
+    before = ScenarioSet(large.names, large.prob, told).moments()
     if settings.count == settings.sample:
-        return Weather(large, forecast, None)
-    reduce = fast_forward if settings.reduction == "fast_forward" else k_medoids
-    reduction = reduce(large, settings.count)
-    return Weather(reduction.scenarios, forecast, reduction)
+        return Kept(large, power, before)
+    measured, scale = large, None
+    if settings.distance != "weather" and power:
+        worth = np.abs(prices.get(ENERGY, energy)) if settings.distance == "value" else 1.0
+        measured = ScenarioSet(large.names, large.prob, {name: mw * worth for name, mw in power.items()})
+        scale = dict.fromkeys(power, 1.0)  # MW with MW, $ with $
+    reduction = (fast_forward if settings.reduction == "fast_forward" else k_medoids)(measured, settings.count, scale)
+    rows, prob = reduction.kept, reduction.scenarios.prob
+    kept = {name: values[rows] for name, values in large.series.items()}
+    mw = {name: values[rows] for name, values in power.items()}
+    if settings.moments == "kept":
+
+        def matched(name: str, values: FloatArray, every: FloatArray) -> FloatArray:
+            mean, std = before.mean[name], before.std[name]
+            return with_moments(values, prob, mean, std, float(every.min()), float(every.max()))
+
+        mw = {name: matched(f"available_{name}_mw", values, power[name]) for name, values in mw.items()}
+        kept |= {name: matched(name, kept[name], every) for name, every in prices.items()}
+    return Kept(ScenarioSet(reduction.scenarios.names, prob, kept), mw, before)
 
 
 def inspect(tables: Mapping[str, Any], folder: Path) -> list[Mistake]:
@@ -133,11 +180,10 @@ def inspect(tables: Mapping[str, Any], folder: Path) -> list[Mistake]:
         return found.mistakes
     axis = TimeAxis(time)
     prices, series = table_of(tables, "prices", PriceSettings), table_of(tables, "series", SeriesSettings)
-    if prices is not None:
-        found.of(read_prices, axis, prices, folder)
+    read = None if prices is None else found.of(read_prices, axis, prices, folder)
     scenarios = table_of(tables, "scenarios", ScenarioSettings)
     if series is not None and scenarios is not None:
-        found.of(read_weather, axis, series, scenarios, folder)
+        found.of(read_weather, axis, series, scenarios, folder, read)
     return found.mistakes
 
 
@@ -150,44 +196,71 @@ def table_of(tables: Mapping[str, Any], name: str, kind: type[BaseModel]) -> Any
 
 
 def read_inputs(settings: MicrogridSettings, axis: TimeAxis, folder: Path) -> MicrogridData:
-    """Prices, weather and the power it makes available. Raises InputError with the mistakes of all files.
-
-    Power by paper 2, eqs. (22) and (24).
-    """
+    """Prices, weather and the power it makes available. Raises InputError with the mistakes of all files."""
     found = Collector()
     prices = found.of(read_prices, axis, settings.prices, folder)
-    weather = found.of(read_weather, axis, settings.series, settings.scenarios, folder)
+    weather = found.of(read_weather, axis, settings.series, settings.scenarios, folder, prices)
     loads = {
         name: found.of(read_series, axis, load.consumption, folder, f"load.{name}.consumption")
         for name, load in settings.load.items()
     }
+    if prices is not None:
+        found.mistakes += call_mistakes(settings, axis, prices)
     if prices is None or weather is None or found.mistakes:
         raise InputError(found.mistakes)
-    scenarios = weather.scenarios
+    kept = few(weather, settings, settings.scenarios, prices.energy)
+    scenarios = kept.scenarios
     wind, irradiance = scenarios.series[WIND], scenarios.series[IRRADIANCE]
-    available = {
-        name: pv_power_kw(irradiance, unit.p_max_mw, unit.irradiance_std_wm2) for name, unit in settings.solar.items()
-    } | {
-        name: wind_power_kw(
-            wind, unit.p_max_mw, cut_in_ms=unit.cut_in_ms, rated_ms=unit.rated_ms, cut_out_ms=unit.cut_out_ms
-        )
-        for name, unit in settings.wind.items()
-    }
     shape = wind.shape
+    energy, contract, called = prices_of(prices, settings.prices, scenarios)
     return MicrogridData(
         axis=axis,
         names=scenarios.names,
         prob=scenarios.prob,
-        energy_usd_per_mwh=np.broadcast_to(prices.energy, shape),
-        contract_usd_per_mwh=prices.contract,
-        called_usd_per_mwh={name: np.broadcast_to(price, shape) for name, price in prices.called.items()},
+        energy_usd_per_mwh=energy,
+        contract_usd_per_mwh=contract,
+        called_usd_per_mwh=called,
         reactive_usd_per_mvarh=np.full(shape[1], settings.market.reactive_usd_per_mvarh),
         reactive_required_mvar=np.full(shape[1], settings.market.reactive_required_mvar),
         wind_speed_ms=wind,
         irradiance_wm2=irradiance,
         wind_forecast_ms=weather.forecast[WIND],
         irradiance_forecast_wm2=weather.forecast[IRRADIANCE],
-        available_mw=available,
-        sample=None if weather.reduction is None else weather.reduction.before,
+        available_mw=kept.power,
+        sample=kept.sample,
+        call_probability=prices.call_probability,
+        market_limit_mw=prices.limit_mw,
         load_mw={name: load for name, load in loads.items() if load is not None},
     )
+
+
+def prices_of(
+    prices: Prices, settings: PriceSettings, scenarios: ScenarioSet
+) -> tuple[FloatArray, dict[str, FloatArray], dict[str, FloatArray]]:
+    """Energy (S, T), contract by service (T,) or (S, T), called (S, T): the file's, or what the scenarios say."""
+    own = scenarios.series
+    shape = own[WIND].shape
+    energy = own.get(ENERGY, np.broadcast_to(prices.energy, shape))
+    drawn = own.get(SERVICES_FACTOR)
+    offered = {name: x if drawn is None else drawn * x for name, x in prices.contract.items()}
+    contract = {name: own.get(f"{name}_usd_per_mw", offered[name]) for name in MARKETS}
+    by_case = {
+        "energy": dict.fromkeys(MARKETS, energy),
+        "contract": {name: np.broadcast_to(x, shape) for name, x in contract.items()},
+    }
+    file = {name: np.broadcast_to(prices.called[name], shape) for name in MARKETS}
+    called = by_case.get(settings.called, file)
+    return energy, contract, {name: own.get(f"{name}_called_usd_per_mwh", called[name]) for name in MARKETS}
+
+
+def call_mistakes(settings: MicrogridSettings, axis: TimeAxis, prices: Prices) -> list[Mistake]:
+    """Steps whose probabilities of being called, those of the file over those of the case, are none."""
+    wrong = []
+    flat = settings.market.call.model_dump()
+    for k, label in enumerate(axis.labels if prices.call_probability else ()):
+        try:
+            CallSettings(**{**flat, **{name: float(p[k]) for name, p in prices.call_probability.items()}})
+        except ValidationError as error:
+            told = "; ".join(e["msg"].removeprefix("Value error, ") for e in error.errors())
+            wrong.append(Mistake(settings.prices.file, "prices", "call_probability", f"at {label}: {told}"))
+    return wrong

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -12,14 +12,18 @@ from pydantic import model_validator
 from decomp.messages import FloatArray
 from problems.microgrid.calls import CallSettings, expected, over_calls
 from problems.microgrid.capability import armature_disc, field_disc
+from problems.microgrid.commitment import Commitment, States
 from problems.microgrid.data import Scene
+from problems.microgrid.delivery import add_ramp_limits
 from problems.microgrid.losses import LossRegions, add_lines, excess_term
 from problems.microgrid.reactive_offer import ReactiveOffer
 from problems.microgrid.unit import (
     AlgebraicTerm,
+    Approximation,
     Contribution,
     Positive,
     Reactive,
+    ReactiveCost,
     Setting,
     Size,
     Unit,
@@ -34,8 +38,10 @@ from problems.microgrid.unit import (
 class MicroTurbine(Unit):
     """Table [mt.NAME].
 
-    p_min_mw, p_max_mw        it always runs
+    p_min_mw, p_max_mw        it always runs, unless it has a table `commitment`
     ramp_up_mw, ramp_down_mw  change of the energy sold from one step to the next, per hour
+    initial_mw                what is ramped, before the first step; None = the first step is free, as in paper 2
+    commitment                it may be switched off
     ramp_of                   "energy": of P^E, as eqs. (46)-(47) say; "output": of P^E and what is stored
     b1, b2, b3                $/h of b1 x^2 + b2 x + b3, x = P / cost_unit_mw
     rating_mva, v_pu          armature: V I = v_pu rating_mva
@@ -51,6 +57,8 @@ class MicroTurbine(Unit):
     ramp_up_mw: Size
     ramp_down_mw: Size
     ramp_of: Literal["energy", "output"] = "energy"
+    initial_mw: Size | None = None
+    commitment: Commitment | None = None
     b1: Size
     b2: Size
     b3: Size
@@ -74,6 +82,8 @@ class MicroTurbine(Unit):
                 f"e_max_pu = {self.e_max_pu:g} is too low for p_max_mw = {self.p_max_mw:g}: "
                 "the field limit (6) is below 0"
             )
+        if self.initial_mw is not None and self.initial_mw > self.p_max_mw:
+            raise ValueError(f"initial_mw = {self.initial_mw:g} is above p_max_mw = {self.p_max_mw:g}")
         try:
             _ = self.offer_with_region
         except ValueError as error:
@@ -117,17 +127,27 @@ class MicroTurbine(Unit):
         reactive = hours * float(np.max(self.offer_with_region.payment_usd_per_h(self.q_limits_mvar)))
         lost = scene.dt_h * float(np.sum(np.maximum(scene.energy_usd_per_mwh, 0.0))) * self.p_max_mw
         least, greatest = (hours * self.cost_usd_per_h(p) for p in (self.p_min_mw, self.p_max_mw))
-        return least, greatest + max(reactive, lost)
+        greatest += max(reactive, lost)
+        return (least, greatest) if self.commitment is None else (0.0, greatest + scene.n * self.commitment.start_usd)
+
+    @property
+    def least_mw(self) -> float:
+        """What it gives at any time."""
+        return self.p_min_mw if self.commitment is None else 0.0
 
     def add(self, b: pyo.Block, scene: Scene, setting: Setting, name: str) -> Contribution:
-        steps, dt = scene.steps, scene.dt_h
+        steps, dt, least = scene.steps, scene.dt_h, self.least_mw
         offers = add_offers(b, steps, self.most_mw(scene, name))
         b.stored_mw = pyo.Var(steps, bounds=(0.0, self.p_max_mw if setting.stores else 0.0))
-        b.q_mvar = pyo.Var(steps, bounds=self.q_limits_mvar)  # (38), (39)
-        b.power_mw = pyo.Var(steps, bounds=(self.p_min_mw, self.p_max_mw))
-        b.full_mw = pyo.Var(steps, bounds=(self.p_min_mw, self.p_max_mw))  # (37)
+        b.q_mvar = pyo.Var(steps, bounds=self.q_range_mvar)  # (38), (39)
+        b.power_mw = pyo.Var(steps, bounds=(least, self.p_max_mw))
+        b.full_mw = pyo.Var(steps, bounds=(least, self.p_max_mw))  # (37)
         b.loss_mw = pyo.Var(steps, bounds=(0.0, self.p_max_mw))
         within = 1.0 if setting.reactive_cost == "losses" else 0.0
+        state = States.always_on(steps)
+        if self.commitment is not None:
+            state = self.commitment.add(b, steps, dt, self.p_min_mw)
+            self._only_while_on(b, steps, state, offers)
 
         @b.Constraint(steps)
         def power(b: pyo.Block, k: int) -> object:
@@ -139,28 +159,120 @@ class MicroTurbine(Unit):
 
         @b.Constraint(steps)
         def regulation_down(b: pyo.Block, k: int) -> object:  # (45)
-            return b.regulation_down_mw[k] <= (b.power_mw if setting.load else b.energy_mw)[k] - self.p_min_mw
+            return b.regulation_down_mw[k] <= (b.power_mw if setting.load else b.energy_mw)[k] - (
+                self.p_min_mw * state.on[k]
+            )
 
-        ramped = b.energy_mw if self.ramp_of == "energy" else b.power_mw
-
-        @b.Constraint(steps[1:])
-        def ramp(b: pyo.Block, k: int) -> object:  # (46), (47)
-            return -self.ramp_down_mw * dt, ramped[k] - ramped[k - 1], self.ramp_up_mw * dt
+        self._ramps(b, scene, state)
+        spinning = {**offers, "nonspinning": {k: offers["nonspinning"][k] - state.offline_mw[k] for k in steps}}
+        ramps = (self.ramp_up_mw, self.ramp_down_mw)
+        add_ramp_limits(b, steps, spinning, offers["regulation_down"], setting.delivery, ramps)
 
         b.cost_usd = pyo.Var(steps)
         terms = [self._cost_term(b, offers, some, call, dt) for call, some in setting.call.alike(steps)]
         terms += self._loss(b, steps)
         terms += self._capability(b, steps, within, scene)
         q_cost, more = self._reactive_cost(b, scene, setting)
+        switching = self._switching_usd(setting, state, scene)
+        running = {("running", "share"): [state.on[k] for k in steps]} if self.commitment is not None else {}
         return Contribution(
             energy_mw=[b.energy_mw[k] for k in steps],
             service_mw=service_series(offers, steps),
-            cost_usd=[b.cost_usd[k] + q_cost[k] for k in steps],
+            cost_usd=[b.cost_usd[k] + q_cost[k] + switching[k] for k in steps],
             reactive_mvar=[b.q_mvar[k] for k in steps],
             stored_mw=[b.stored_mw[k] for k in steps],
             convex=[*terms, *more],
-            states={("loss", "mw"): [b.loss_mw[k] for k in steps], ("power", "mw"): [b.power_mw[k] for k in steps]},
+            states={
+                ("loss", "mw"): [b.loss_mw[k] for k in steps],
+                ("power", "mw"): [b.power_mw[k] for k in steps],
+                **running,
+            },
         )
+
+    @property
+    def q_range_mvar(self) -> tuple[float, float]:
+        """`q_limits_mvar`, and 0 where it may be off."""
+        low, high = self.q_limits_mvar
+        return (low, high) if self.commitment is None else (min(low, 0.0), max(high, 0.0))
+
+    def _only_while_on(self, b: pyo.Block, steps: Sequence[int], state: States, offers: Any) -> None:
+        """Power between its limits, services and reactive power while it is on; offline reserve while it is off."""
+        low, high = self.q_limits_mvar
+
+        @b.Constraint(steps)
+        def least_while_on(b: pyo.Block, k: int) -> object:
+            return b.power_mw[k] >= self.p_min_mw * state.on[k]
+
+        @b.Constraint(steps)
+        def most_while_on(b: pyo.Block, k: int) -> object:  # (37)
+            return b.full_mw[k] - state.offline_mw[k] <= self.p_max_mw * state.on[k]
+
+        @b.Constraint(steps)
+        def offline_is_nonspinning(b: pyo.Block, k: int) -> object:
+            return offers["nonspinning"][k] >= state.offline_mw[k]
+
+        @b.Constraint(steps)
+        def reactive_at_least(b: pyo.Block, k: int) -> object:
+            return b.q_mvar[k] >= low * state.on[k]
+
+        @b.Constraint(steps)
+        def reactive_at_most(b: pyo.Block, k: int) -> object:
+            return b.q_mvar[k] <= high * state.on[k]
+
+    def _ramps(self, b: pyo.Block, scene: Scene, state: States) -> None:
+        """(46), (47); a start may reach p_min_mw, a stop may leave it, whatever the ramps are."""
+        dt = scene.dt_h
+        ramped = b.energy_mw if self.ramp_of == "energy" else b.power_mw
+        up, down = self.ramp_up_mw * dt, self.ramp_down_mw * dt
+        to_start, to_stop = max(self.p_min_mw - up, 0.0), max(self.p_min_mw - down, 0.0)
+        steps = scene.steps[1:] if self.initial_mw is None else scene.steps
+
+        def change(k: int) -> Any:
+            return ramped[k] - (ramped[k - 1] if k else self.initial_mw)
+
+        @b.Constraint(steps)
+        def ramp_up(b: pyo.Block, k: int) -> object:
+            return change(k) <= up + to_start * state.starts[k]
+
+        @b.Constraint(steps)
+        def ramp_down(b: pyo.Block, k: int) -> object:
+            return -change(k) <= down + to_stop * state.stops[k]
+
+    def _switching_usd(self, setting: Setting, state: States, scene: Scene) -> list[Any]:
+        """$ of each step: starts, and b3 only while it runs or is expected to be called from the off state."""
+        if self.commitment is None:
+            return [0.0] * scene.n
+        start, hourly = self.commitment.start_usd, scene.dt_h * self.b3
+        called = setting.call["nonspinning"]
+        return [
+            start * state.starts[k]
+            + hourly * (state.on[k] - 1.0)
+            + float(called[k]) * (hourly + start) * state.ready[k]
+            for k in scene.steps
+        ]
+
+    def approximations(
+        self, scene: Scene, reactive_cost: ReactiveCost, series: Mapping[str, FloatArray]
+    ) -> list[Approximation]:
+        """(31) takes the cost of the power that is lost at the middle of the range, and charges no negative price."""
+        if reactive_cost != "opportunity":
+            return []
+        energy = scene.energy_usd_per_mwh
+        charged = np.maximum(energy - self.marginal_usd_per_mwh((self.p_min_mw + self.p_max_mw) / 2), 0.0)
+
+        def off(power_mw: Any) -> FloatArray:
+            return np.asarray(np.abs(charged - (energy - self.marginal_usd_per_mwh(power_mw))))
+
+        worst = np.maximum(off(self.p_min_mw), off(self.p_max_mw)) * self._most_loss_mw
+        found = off(series["power_mw"]) * series["loss_mw"]
+        text = "oc is the marginal cost at the middle of the range, and what is charged is not below 0"
+        dt = scene.dt_h
+        return [Approximation("(31)", text, dt * float(np.sum(found)), dt * float(np.sum(worst)), "$")]
+
+    @property
+    def _most_loss_mw(self) -> float:
+        q = max(abs(x) for x in self.q_range_mvar)
+        return float(q if self.loss is None else self.loss.loss_mw(q))
 
     def _cost_term(
         self, b: pyo.Block, offers: Any, steps: Sequence[int], call: CallSettings, dt: float
@@ -190,7 +302,7 @@ class MicroTurbine(Unit):
         p, most = b.full_mw, self.p_max_mw
         if not within:
             most += float(b.loss_mw[steps[0]].ub)
-            b.terminal_mw = pyo.Var(steps, bounds=(self.p_min_mw, most))
+            b.terminal_mw = pyo.Var(steps, bounds=(self.least_mw, most))
             p = b.terminal_mw
 
             @b.Constraint(steps)

@@ -20,7 +20,7 @@ from decomp.errors import InputError, Mistake
 from decomp.messages import Coupling, Key
 from decomp.problem import Problem
 from problems.market.data import Collector
-from problems.microgrid import bidding, claims, figures, input_tables, results, tables
+from problems.microgrid import bidding, claims, figures, input_tables, remarks, results, tables
 from problems.microgrid.block import (
     MicrogridScenario,
     bid_limits,
@@ -149,11 +149,14 @@ class Microgrid(Problem):
         return [*written, *figures.draw(folder)]
 
     def tables(self, result: Result, folder: Path) -> Sequence[Any]:
-        """Tables 6 and 7 and the claims; what `write` has left in the folder is read."""
-        if not result.details or not self._hourly:
+        """Tables 6 and 7, the claims and what has to be known; what `write` has left in the folder is read."""
+        if not result.details:
             return ()
+        said = remarks.of_result(self, results.storage_table(self, result.details))
+        if not self._hourly:
+            return said
         judged = claims.compact(pd.read_csv(folder / "claims.csv", keep_default_na=False))
-        return (*tables.render(self._beside_the_paper(result)), judged)
+        return (*tables.render(self._beside_the_paper(result)), judged, *said)
 
     @property
     def _hourly(self) -> bool:
@@ -202,7 +205,7 @@ def contract_mistakes(settings: MicrogridSettings, data: MicrogridData | None) -
 
 def limit_mistakes(settings: MicrogridSettings, data: MicrogridData | None) -> list[Mistake]:
     """A limit of the energy below what the turbines always sell: P^E >= P_min by (45), sum_n P^E <= limit by (48)."""
-    least = 0.0 if settings.load else sum(mt.p_min_mw for mt in settings.mt.values())
+    least = 0.0 if settings.load else sum(mt.least_mw for mt in settings.mt.values())
     flat = settings.market.limit.energy_mw
     hourly = None if data is None else data.market_limit_mw.get("energy")
     limit = np.array([np.inf if flat is None else flat]) if hourly is None else hourly

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from decomp.messages import FloatArray, Key
+from problems.microgrid import remarks
 from problems.microgrid.block import risk_of
 from problems.microgrid.data import PRODUCTS
 from problems.microgrid.markets import column
@@ -24,8 +25,9 @@ PLAIN = tuple(column(p) for p in PRODUCTS)
 
 
 def write(microgrid: Microgrid, details: Details, folder: Path) -> list[Path]:
-    """Write bids.csv, storage.csv, profit.csv."""
+    """Write bids.csv, storage.csv, profit.csv, approximations.csv."""
     files = {
+        "approximations.csv": remarks.approximations_table(microgrid, by_scenario(microgrid, details)),
         "bids.csv": bids_table(microgrid, details),
         "storage.csv": storage_table(microgrid, details),
         "profit.csv": profit_table(microgrid, details),
@@ -63,21 +65,24 @@ def bids_table(microgrid: Microgrid, details: Details) -> pd.DataFrame:
 
 
 def storage_table(microgrid: Microgrid, details: Details) -> pd.DataFrame:
-    """State at the end of every step, charging and discharging of every store and scenario."""
+    """State at the end of every step, charging and discharging of every store and scenario.
+
+    discharge_mw is what the state loses, reserve counted as the case says; held_mw is all that may be called.
+    """
     rows = [
         _frame(
             microgrid,
             scenario,
             {
                 "unit": name,
-                **{c: series[f"{name}/{c}"] for c in ("charge_mw", "discharge_mw", "state_mwh")},
+                **{c: series[f"{name}/{c}"] for c in ("charge_mw", "discharge_mw", "held_mw", "state_mwh")},
                 "state_percent": 100.0 * series[f"{name}/state_mwh"] / store.capacity_mwh,
             },
         )
         for scenario, series in by_scenario(microgrid, details).items()
         for name, store in microgrid.settings.storage.items()
     ]
-    empty = ["scenario", "probability", "time", "hour", "unit", "charge_mw", "discharge_mw", "state_mwh"]
+    empty = ["scenario", "probability", "time", "hour", "unit", "charge_mw", "discharge_mw", "held_mw", "state_mwh"]
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=[*empty, "state_percent"])
 
 
@@ -111,13 +116,15 @@ def summary(microgrid: Microgrid, result: Result) -> dict[str, Any]:
     profit, prob = table["profit_usd"].to_numpy(float), table["probability"].to_numpy(float)
     var, cvar = tail(profit, prob, risk.alpha)
     store = storage_table(microgrid, result.details)
-    both = np.minimum(store["charge_mw"].to_numpy(float), store["discharge_mw"].to_numpy(float))
+    both = remarks.charged_while_held_mw(store)
     return {
         "expected_profit_usd": float(prob @ profit),
         "cvar_profit_usd": cvar,
         "value_at_risk_profit_usd": var,
         "bought_back_usd": float(prob @ table["bought_back_usd"].to_numpy(float)),
         "charged_while_discharging_mw": float(np.max(both, initial=0.0)),
+        "energy_error_of_scenarios": microgrid.data.energy_errors(),
+        "remarks": remarks.of_result(microgrid, store),
     }
 
 

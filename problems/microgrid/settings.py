@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from decomp.blocks.pyomo_block import BlockSettings
 from problems.microgrid.calls import CallSettings
 from problems.microgrid.data import WHOLE
+from problems.microgrid.delivery import Delivery
 from problems.microgrid.demand_response import DemandResponse
 from problems.microgrid.input_settings import PriceSettings, ScenarioSettings, SeriesSettings
 from problems.microgrid.load import Load
@@ -55,6 +56,7 @@ class MarketSettings(_Table):
                             microgrid pays that price for the energy that it need not generate
     call                    probabilities of being called
     limit                   of each product
+    delivery                how soon services have to be there, and for how long
     reactive_usd_per_mvarh  availability price gamma_0 of (28)
     reactive_required_mvar  contract Q_req of (53), of every hour
     reactive_paid_mvar      most that is paid for; None = the contract
@@ -71,6 +73,7 @@ class MarketSettings(_Table):
     called_down: Literal["paid", "bought_back"] = "paid"
     call: CallSettings
     limit: GridLimits = GridLimits()
+    delivery: Delivery = Delivery()
     reactive_usd_per_mvarh: Size
     reactive_required_mvar: Size
     reactive_paid_mvar: Size | None = None

@@ -35,7 +35,10 @@ class Storage(Unit):
     reserve_energy              "full": energy held ready counts as discharged, as in paper 2's results;
                                 "expected": only the share that is called on average does, and a full hour of everything
                                 that is held ready must be in the store
-    exclusive                   "relaxed": nothing forbids charging and discharging in the same step; "binary": (59)
+    exclusive                   "relaxed": nothing forbids charging and discharging in the same step, or holding reserve
+                                while charging: the result says where that happens; "binary": (59)
+    wear_usd_per_mwh            of what is discharged; 0 in paper 2
+    cycles_per_day              most full discharges of the capacity in 24 h; None = no limit, as in paper 2
     """
 
     capacity_mwh: Positive
@@ -48,6 +51,8 @@ class Storage(Unit):
     discharge_limit: Literal["state", "delivered"] = "state"
     reserve_energy: Literal["full", "expected"] = "full"
     exclusive: Literal["relaxed", "binary"] = "relaxed"
+    wear_usd_per_mwh: Size = 0.0
+    cycles_per_day: Size | None = None
 
     @model_validator(mode="after")
     def _states_are_in_order(self) -> Self:
@@ -67,6 +72,9 @@ class Storage(Unit):
 
     def most_mw(self, scene: Scene, name: str) -> FloatArray:
         return full(self.delivered_mw, scene)
+
+    def cost_range_usd(self, scene: Scene, name: str) -> tuple[float, float]:
+        return 0.0, self.wear_usd_per_mwh * self.delivered_mw * scene.n * scene.dt_h
 
     def add(self, b: pyo.Block, scene: Scene, setting: Setting, name: str) -> Contribution:
         steps, dt = scene.steps, scene.dt_h
@@ -96,11 +104,16 @@ class Storage(Unit):
         def ready_power(b: pyo.Block, k: int) -> object:  # (56), of all that may be called
             return b.energy_mw[k] + upward(offers, k) <= self.delivered_mw
 
-        if self.reserve_energy == "expected":  # else the state says so
+        if self.reserve_energy == "expected" or setting.delivery.lasts:  # else the state says so
 
             @b.Constraint(steps)
             def ready_energy(b: pyo.Block, k: int) -> object:  # (58), of the state before the step
-                return (b.energy_mw[k] + upward(offers, k)) * dt <= self.eta_discharge * last(k)
+                return setting.delivery.energy_mwh(offers, k, dt) <= self.eta_discharge * last(k)
+
+        if self.cycles_per_day is not None:
+            days = scene.n * dt / 24.0
+            taken = sum(b.discharge_mw[k] for k in steps) * dt / self.eta_discharge
+            b.cycles = pyo.Constraint(expr=taken <= self.cycles_per_day * days * self.capacity_mwh)
 
         @b.Constraint(steps)
         def regulation_down(b: pyo.Block, k: int) -> object:  # (45)
@@ -120,11 +133,12 @@ class Storage(Unit):
         return Contribution(
             energy_mw=[b.energy_mw[k] for k in steps],
             service_mw=service_series(offers, steps),
-            cost_usd=[0.0] * scene.n,
+            cost_usd=[self.wear_usd_per_mwh * dt * b.discharge_mw[k] for k in steps],
             drawn_mw=[b.charge_mw[k] for k in steps],
             states={
                 ("charge", "mw"): [b.charge_mw[k] for k in steps],
                 ("discharge", "mw"): [b.discharge_mw[k] for k in steps],
+                ("held", "mw"): [b.energy_mw[k] + upward(offers, k) for k in steps],
                 ("state", "mwh"): [b.state_mwh[k] for k in steps],
             },
         )

@@ -15,6 +15,7 @@ from decomp.blocks.compile.outer_approximation import ConvexTerm
 from decomp.messages import FloatArray
 from problems.microgrid.calls import Calls
 from problems.microgrid.data import SERVICES, Scene
+from problems.microgrid.delivery import Delivery
 
 Size = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -43,12 +44,29 @@ class Setting:
     reactive_cost  how reactive power is accounted for, see `problems.microgrid.settings.MarketSettings`
     stores         there is something that takes the units' power: a store, a load
     load           there is a load of its own: a turbine's output need not be sold
+    delivery       how soon services have to be there, and for how long
     """
 
     call: Calls
     reactive_cost: ReactiveCost
     stores: bool
     load: bool = False
+    delivery: Delivery = field(default_factory=Delivery)
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """Where the model departs from an equation of the paper, and by how much.
+
+    equation, text  which one, and what stands for it
+    at_point        how far apart both are at the point found;  at_most: at any point;  measure: "MW" or "$"
+    """
+
+    equation: str
+    text: str
+    at_point: float
+    at_most: float
+    measure: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +108,12 @@ class Unit(BaseModel):
     def cost_range_usd(self, scene: Scene, name: str) -> tuple[float, float]:
         """The least and the greatest cost of the horizon."""
         return 0.0, 0.0
+
+    def approximations(
+        self, scene: Scene, reactive_cost: ReactiveCost, series: Mapping[str, FloatArray]
+    ) -> list[Approximation]:
+        """Where its model is not what the paper prints; `series` (T,) are its results by "<quantity>_<unit>"."""
+        return []
 
 
 class Reactive(BaseModel):

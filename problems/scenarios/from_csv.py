@@ -9,6 +9,7 @@ A scenario's probability stands in each of its rows. Rows outside the horizon ar
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -32,8 +33,12 @@ def read_scenarios(
     *,
     signed: Collection[str] = (),
     section: str = "scenarios",
+    optional: Sequence[str] | None = None,
 ) -> ScenarioSet:
     """The scenarios of `file` in the order of their first rows, with the series `columns` on the steps of `axis`.
+
+    optional: further series that the file may have; columns of any other name (but `hour`) are then refused. None =
+    what else the file holds is not looked at.
 
     Raises one InputError with everything that is wrong: columns that are not there, time stamps that are none, have no
     offset from UTC or lie between the steps, steps that a scenario lacks or has twice, values that are no finite
@@ -46,6 +51,13 @@ def read_scenarios(
         remedy = f"the file has {', '.join(map(str, table.columns))}"
         raise InputError([place.mistake(c, "no such column", remedy) for c in absent])
     wrong: list[Mistake] = []
+    if optional is not None:
+        known = [*KEYS, "hour", *columns, *optional]
+        for name in (str(c) for c in table.columns if c not in known):
+            close = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean '{close[0]}'?" if close else f"the columns are {', '.join(known)}"
+            wrong.append(place.mistake(name, "nothing reads a column of this name", remedy))
+        columns = [*columns, *(name for name in optional if name in table.columns)]
     step = steps_of(axis, table["time"].tolist(), place, wrong)
     names = tuple(dict.fromkeys(table["scenario"].str.strip()))
     row_of = {name: s for s, name in enumerate(names)}

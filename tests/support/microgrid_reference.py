@@ -20,7 +20,10 @@ SCALE = 100.0  # $: the solver's objective is of the order of its variables
 
 @dataclass
 class World:
-    """Prices and weather: energy (S, T), contract and called by service, available by unit (S, T), prob (S,)."""
+    """Prices and weather: energy (S, T), contract and called by service, available by unit (S, T), prob (S,).
+
+    call: probabilities by service (T,) over those of the case; limit: by product (T,)
+    """
 
     dt: float
     prob: np.ndarray
@@ -30,6 +33,7 @@ class World:
     available: dict
     reactive_price: float
     limit: dict | None = None
+    call: dict | None = None
     load: np.ndarray | None = None
 
 
@@ -44,7 +48,8 @@ class Scenario:
     def __init__(self, case, world, s):
         self.case, self.world, self.s = case, world, s
         self.n, self.dt = world.energy.shape[1], world.dt
-        self.market, self.call = case["market"], case["market"]["call"]
+        self.market = case["market"]
+        self.call = {k: np.broadcast_to(v, self.n) for k, v in {**self.market["call"], **(world.call or {})}.items()}
         self.mode = self.market.get("reactive_cost", "losses")
         self.cons, self.cost, self.lost = [], 0.0, 0.0
         self.given = {name: 0.0 for name in SOLD}
@@ -111,13 +116,28 @@ class Scenario:
         power = x["energy"] + stored + (loss if self.mode == "losses" else 0.0)
         full = power + up
         terminal = full if self.mode == "losses" else full + loss
-        self.cons += [power >= low, full <= high, x["regulation_down"] <= x["energy"] - low]
+        on = np.asarray(t.get("on", np.ones(self.n)), float)
+        before = np.append(1.0, on[:-1])
+        starts, stops = np.maximum(on - before, 0.0), np.maximum(before - on, 0.0)
+        self.cost += t.get("commitment", {}).get("start_usd", 0.0) * starts.sum()
+        self.cons += [power >= low * on, full <= high * on, x["regulation_down"] <= x["energy"] - low * on]
+        self.cons.append(cp.multiply(1 - on, q) == 0)
         if not self.stores:
             self.cons.append(stored == 0)
         ramped = x["energy"] if t.get("ramp_of", "energy") == "energy" else power
+        up_mw, down_mw = t["ramp_up_mw"] * self.dt, t["ramp_down_mw"] * self.dt
+        to, away = max(low - up_mw, 0.0) * starts, max(low - down_mw, 0.0) * stops
         if self.n > 1:
             change = ramped[1:] - ramped[:-1]
-            self.cons += [change <= t["ramp_up_mw"] * self.dt, -change <= t["ramp_down_mw"] * self.dt]
+            self.cons += [change <= up_mw + to[1:], -change <= down_mw + away[1:]]
+        if t.get("initial_mw") is not None:
+            self.cons += [ramped[0] <= t["initial_mw"] + up_mw, ramped[0] >= t["initial_mw"] - down_mw]
+        rules = self.market.get("delivery", {})
+        for end in [v for k, v in rules.items() if k.endswith("_within_min") and not k.startswith("regulation_down")]:
+            soon = [n for n in ("regulation_up", "spinning", "nonspinning") if rules.get(f"{n}_within_min", 1e9) <= end]
+            self.cons.append(sum(x[n] for n in soon) <= t["ramp_up_mw"] * end / 60)
+        if "regulation_down_within_min" in rules:
+            self.cons.append(x["regulation_down"] <= t["ramp_down_mw"] * rules["regulation_down_within_min"] / 60)
         if t.get("loss"):
             self.lines(loss, q, t["loss"])
         else:
@@ -128,10 +148,8 @@ class Scenario:
         ]
         unit = t["cost_unit_mw"]
         for weight, p in self.states(power, x):
-            self.cost += (
-                self.dt
-                * weight
-                * (t["b1"] / unit**2 * cp.sum_squares(p) + t["b2"] / unit * cp.sum(p) + self.n * t["b3"])
+            self.cost += self.dt * (
+                t["b1"] / unit**2 * weight @ cp.square(p) + t["b2"] / unit * weight @ p + t["b3"] * weight @ on
             )
         if self.mode == "opportunity":
             middle = (2 * t["b1"] * (low + high) / 2 / unit + t["b2"]) / unit
@@ -182,7 +200,7 @@ class Scenario:
                 t["converter_v_pu"] * v * reach)]  # fmt: skip
         for weight, p in self.states(power, x):
             apparent = cp.norm(cp.vstack([p, q]), axis=0)
-            self.cost += self.dt * t["om_usd_per_mwh"] * weight * cp.sum(apparent)
+            self.cost += self.dt * t["om_usd_per_mwh"] * weight @ apparent
         if self.mode == "opportunity":
             price = np.maximum(self.world.energy[self.s] - t["om_usd_per_mwh"], 0.0)
             self.cost += self.dt * price @ loss
@@ -198,9 +216,19 @@ class Scenario:
         held = x["energy"] + up
         used = held
         if t.get("reserve_energy", "full") == "expected":
-            used = x["energy"] + sum(self.call[n] * x[n] for n in ("regulation_up", "spinning", "nonspinning"))
-            used = used - self.call["regulation_down"] * x["regulation_down"]
+            upward = ("regulation_up", "spinning", "nonspinning")
+            used = x["energy"] + sum(cp.multiply(self.call[n], x[n]) for n in upward)
+            used = used - cp.multiply(self.call["regulation_down"], x["regulation_down"])
             self.cons.append(held * self.dt <= t["eta_discharge"] * before)
+        rules = self.market.get("delivery", {})
+        for_h = {n: rules.get(f"{n}_for_h") for n in ("regulation_up", "spinning", "nonspinning")}
+        if any(for_h.values()):
+            needed = self.dt * x["energy"] + sum(max(h or 0.0, self.dt) * x[n] for n, h in for_h.items())
+            self.cons.append(needed <= t["eta_discharge"] * before)
+        self.cost += t.get("wear_usd_per_mwh", 0.0) * self.dt * cp.sum(used)
+        if t.get("cycles_per_day") is not None:
+            most = t["cycles_per_day"] * t["capacity_mwh"] * self.n * self.dt / 24
+            self.cons.append(self.dt * cp.sum(used) / t["eta_discharge"] <= most)
         self.cons += [
             state == before + self.dt * (t["eta_charge"] * charge - used / t["eta_discharge"]),
             state <= t["capacity_mwh"], charge <= t["charge_mw"], held <= delivered, used >= 0, used <= delivered,
@@ -227,7 +255,8 @@ class Scenario:
         for name in SERVICES:
             sign = -1 if name == "regulation_down" and m.get("called_down") == "bought_back" else 1
             called = self.world.called[name][self.s]
-            self.worth[name] = self.world.contract[name] + sign * self.call[name] * called
+            contract = np.broadcast_to(self.world.contract[name], self.world.energy.shape)[self.s]
+            self.worth[name] = contract + sign * self.call[name] * called
         required, paid = m["reactive_required_mvar"], m.get("reactive_paid_mvar")
         self.paid = required
         if paid is not None and paid > required:
@@ -257,7 +286,8 @@ def solve(case, world, tight=1e-9):
             short = cp.Variable(one.n, nonneg=True)
             surplus = cp.Variable(one.n, nonneg=True) if name == "energy" else 0.0
             cons.append(one.net[name] + short == bid[name] + surplus)
-            price = np.maximum(world.energy[s], 0.0) + (0.0 if name == "energy" else world.contract[name])
+            offered = 0.0 if name == "energy" else np.broadcast_to(world.contract[name], world.energy.shape)[s]
+            price = np.maximum(world.energy[s], 0.0) + offered
             total += one.dt * (one.worth[name] @ bid[name] - market.get("shortfall_factor", 4.0) * price @ short)
             if name == "energy":
                 e = world.energy[s]
