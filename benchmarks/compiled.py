@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decomp.blocks.compile.outer_approximation import Pool
 from decomp.blocks.compile.program import Program
 from decomp.blocks.fingerprint import fingerprint
 from decomp.blocks.solve.compiled_block import CompiledBlock
@@ -26,7 +27,7 @@ class Compiled(Subproblem):
     def evaluate(self, y: FloatArray) -> Response:
         return self._block.evaluate(y, self._state)[0]
 
-    def convex_program(self, active: BoolArray | None) -> Program:
+    def convex_program(self, active: BoolArray | None) -> tuple[Program, Pool]:
         return self._block.convex_program(self._state, active)
 
     def fingerprint(self) -> bytes | None:

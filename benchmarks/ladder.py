@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse
 
-from decomp.blocks.compile.outer_approximation import Terms
+from decomp.blocks.compile.outer_approximation import Pool, Terms
 from decomp.blocks.compile.program import Program
 from decomp.blocks.fingerprint import fingerprint
 from decomp.integer_pattern import CONVEX
@@ -169,8 +169,9 @@ class Ladder(Subproblem):
             slope -= np.outer(d * side, g.weight * d * side) / (g.weight @ d)
         return slope
 
-    def convex_program(self, active: BoolArray | None) -> Program:
-        return self.program()
+    def convex_program(self, active: BoolArray | None) -> tuple[Program, Pool]:
+        program = self.program()
+        return program, program.terms.no_tangents()
 
     def program(self) -> Program:
         """The same unit as arrays for a solver: columns are the rungs."""

@@ -12,6 +12,7 @@ from decomp.errors import TatonnementError
 from decomp.messages import BoolArray, FloatArray, Response, Signal
 
 if TYPE_CHECKING:
+    from decomp.blocks.compile.outer_approximation import Pool
     from decomp.blocks.compile.program import Program
 
 Arrays = Mapping[str, np.ndarray]
@@ -55,8 +56,8 @@ class Subproblem(ABC):
         if arrays:
             raise TatonnementError(f"{type(self).__name__} has no warm state to load")
 
-    def convex_program(self, active: BoolArray | None) -> Program:
-        """The block as a convex program without convex terms, for methods over all blocks' own linear systems ("kkt").
+    def convex_program(self, active: BoolArray | None) -> tuple[Program, Pool]:
+        """The block as a convex program with tangents of its convex terms, for methods over all blocks ("kkt").
 
         active (n_u,) entries with a need, None = none is known. Raises ValueError that says why there is none.
         """

@@ -10,7 +10,7 @@ import numpy as np
 import pyomo.environ as pyo
 
 from decomp.blocks.batches import ResponseBatch
-from decomp.blocks.compile.outer_approximation import ConvexTerm
+from decomp.blocks.compile.outer_approximation import ConvexTerm, Pool
 from decomp.blocks.compile.program import Program
 from decomp.blocks.fingerprint import fingerprint
 from decomp.blocks.solve.backends import COMPILED, find_backend
@@ -162,7 +162,7 @@ class PyomoSubproblem(Subproblem):
             self._state = after
         return self.finished(response)
 
-    def convex_program(self, active: BoolArray | None) -> Program:
+    def convex_program(self, active: BoolArray | None) -> tuple[Program, Pool]:
         return self._built.backend.convex_program(self._warm(self._built), active)
 
     def fingerprint(self) -> bytes | None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from decomp.blocks.interior.participant import WEIGHTS, Participant
+from decomp.blocks.interior.participant import NUMBERS, WEIGHTS, Participant
 from decomp.blocks.interior.program import coordinator_program
 from decomp.errors import BlockError, TatonnementError
 from decomp.layout import Answers
@@ -21,13 +21,15 @@ from decomp.rules.with_model import ModelRule, ModelState
 
 ATTEMPTS = 4
 MORE = 30.0  # times the regularisation where a factor breaks down
+SMALLEST = 1e-7  # own gap relative to the cost that tangents are refined for
 WORTH = 0.02  # a correction is kept where it lengthens the two steps by so much together
 
 
 @dataclass(frozen=True, eq=False)
 class InteriorState(ModelState):
     """Price T (n,) of the nodes' balance, weights in it, offers ybar (M,), requests Z (n,); of the blocks lambda (N,),
-    offers (N,) and numbers (B, 5): cost, sum of products, their count, primal and dual residual; the parts' iterates.
+    offers (N,) and numbers (B, 6) of `Participant.move`: cost, sum of products, their count,
+    primal and dual residual, what the pool of tangents falls short; the parts' iterates.
 
     steps: iterations done
     """
@@ -63,6 +65,7 @@ class InteriorPoint(ModelRule):
     back         share of the way to the boundary that a step takes
     regularisation  of the factorised systems, in scaled units; thirty times more where a factor breaks down
     aspiration   so much longer a step each correction aims at
+    tangents     of convex terms are added where the pool falls short by more than this share of the point's own gap
 
     needs: blocks with `kkt` (compiled, convex) and bounds; a coordinator with its model. reveals: y, curvature.
     wins when: every convex case; rounds hardly grow with the number of blocks, prices and scenarios.
@@ -74,13 +77,14 @@ class InteriorPoint(ModelRule):
     regularisation: float = 1e-9
     sigma_max: float = 0.3
     aspiration: float = 0.5
+    tangents: float = 0.1
     needs: ClassVar[frozenset[str]] = frozenset({"kkt", "bound"})
     reveals: ClassVar[str] = "y, curvature"
 
     def __post_init__(self) -> None:
         if self.corrections < 0:
             raise ValueError("corrections must not be negative")
-        for name in ("back", "sigma_max", "aspiration"):
+        for name in ("back", "sigma_max", "aspiration", "tangents"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie between 0 and 1")
         if not 0 < self.regularisation < 1e-3:
@@ -97,7 +101,7 @@ class InteriorPoint(ModelRule):
         return InteriorState(
             setup, setup.start_price, zeros(N), setup.active, None,
             T=zeros(n), ybar=zeros(M), Z=zeros(n), block_price_weighted=zeros(N), offers=zeros(N),
-            numbers=zeros((len(layout.keys), 5)), part_price=zeros(0), part_numbers=zeros((0, 5)), parts=(),
+            numbers=zeros((len(layout.keys), NUMBERS)), part_price=zeros(0), part_numbers=zeros((0, NUMBERS)), parts=(),
             reg=self.regularisation, steps=0, y_unit=zeros(M), cost_unit=1.0,
         )  # fmt: skip
 
@@ -186,7 +190,8 @@ class _Work:
         node_unit[self.layout.node[at]] = self.y_unit[at]
         parts, rows = [], []
         for program, own in coordinator_program(model, self.setup.box):
-            parts.append(Participant(program, node_unit[own], self.cost_unit, self.reg))
+            none = program.terms.no_tangents()
+            parts.append(Participant(program, none, node_unit[own], self.cost_unit, self.reg))
             rows.append(own)
         if self.before.steps:
             for part, saved in zip(parts, self.before.parts, strict=True):
@@ -281,6 +286,15 @@ class _Work:
         self.Z = self.Z + primal * self._to_nodes(-root.dy)
         self._told(self.ask("move", None, (primal, dual)), [part.move(primal, dual) for part in self.parts])
         self.steps += 1
+        self._refine(weight)
+
+    def _refine(self, weight: FloatArray) -> None:
+        """Add tangents where the blocks' pools fall short of their convex terms by more than a share of the own gap."""
+        cost, products, count = weight @ np.concatenate([self.numbers, self.part_numbers])[:, :3]
+        open_gap = max(float(products) * self.cost_unit, SMALLEST * abs(float(cost)))
+        allowed = self.rule.tangents * open_gap
+        if count > 0 and float(self.layout.prob @ self.numbers[:, 5]) > allowed:
+            self.ask("refine", None, (0.3 * allowed, float(products / count)))
 
     def _added(
         self, root: _Root, goal: float, kind: str, primal: float, dual: float, least: float
@@ -303,7 +317,7 @@ class _Work:
         self.offers = np.concatenate([np.zeros(0), *(b[m : 2 * m] for b, m in zip(blocks, sizes, strict=True))])
         self.numbers = np.stack([b[2 * m :] for b, m in zip(blocks, sizes, strict=True)])
         self.part_price = np.concatenate([np.zeros(0), *(b[:m] for b, m in zip(parts, own, strict=True))])
-        self.part_numbers = np.array([b[2 * m :] for b, m in zip(parts, own, strict=True)]).reshape(len(parts), 5)
+        self.part_numbers = np.array([b[2 * m :] for b, m in zip(parts, own, strict=True)]).reshape(len(parts), NUMBERS)
 
     def _to_nodes(self, z: FloatArray) -> FloatArray:
         out = np.zeros(len(self.layout.count))

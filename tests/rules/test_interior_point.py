@@ -7,14 +7,16 @@ from functools import partial
 import numpy as np
 import pyomo.environ as pyo
 import pytest
+from restarts import recorded, taken_up
 
 from benchmarks.synthetic import Synthetic, Table
 from decomp.blocks.interior.barrier import Barrier, Bounds, drawn_back
-from decomp.blocks.pyomo_block import PyomoSubproblem
+from decomp.blocks.interior.participant import Participant
+from decomp.blocks.pyomo_block import ConvexTerm, PyomoSubproblem
 from decomp.blocks.solve.piqp import solve
 from decomp.coordinators import Exchange
 from decomp.errors import RefusedError
-from decomp.messages import Coupling, Key
+from decomp.messages import Coupling, Key, Signal
 from decomp.rules import InteriorPoint
 from decomp.run.certificate import CertificateSettings
 from decomp.run.engine import Limits, run
@@ -147,6 +149,76 @@ def test_the_benchmarks_instances_are_certified_in_seventeen_rounds(kind, blocks
     assert result.objective == pytest.approx(problem.reference(60.0).optimum, rel=1e-4)
 
 
+class Curved(PyomoSubproblem):
+    """min steepness t, t >= y^2 / 2 as a convex term: what its first tangents tell of the cost is coarse."""
+
+    def __init__(self, steepness: float) -> None:
+        self.steepness = steepness
+        super().__init__()
+
+    def build(self) -> pyo.ConcreteModel:
+        m = pyo.ConcreteModel()
+        m.y, m.t = pyo.Var(bounds=(-10, 10)), pyo.Var(bounds=(0, None))
+        m.cost = pyo.Expression(expr=self.steepness * m.t)
+        m.coupling = pyo.Expression([0], rule=lambda m, i: m.y)
+        return m
+
+    def convex_terms(self, m: pyo.ConcreteModel) -> list[ConvexTerm]:
+        return [ConvexTerm(m.t, (m.y,), lambda y: 0.5 * y**2, lambda y: (y,))]
+
+
+@pytest.mark.parametrize("ends_at", [1e-4, 1e-5])
+def test_convex_terms_get_tangents_where_the_iterate_is(ends_at):
+    """min sum_i w_i y_i^2 / 2, sum_i y_i = d costs d^2 / (2 sum_i 1 / w_i)."""
+    weight, demand = np.array([0.5, 1.0, 3.0]), 7.3
+    blocks = {Key(f"u{i}"): Curved(w) for i, w in enumerate(weight)}
+    coupling = [Coupling(key.unit, ("a",), np.ones(1), np.array([0]), {key: 1.0}) for key in blocks]
+    market = Exchange(("a",), np.array([demand]), box=(np.full(1, -1e3), np.full(1, 1e3)))
+    stop = [Gap(ends_at, 1e-9, "total")]
+    result = run(
+        blocks, market, InteriorPoint(), coupling=coupling, limits=Limits(20), stop=stop,
+        certificate=CertificateSettings(every=1),
+    )  # fmt: skip
+    assert result.status == "certified", result.reason
+    assert result.objective == pytest.approx(demand**2 / (2 * np.sum(1 / weight)), rel=2 * ends_at)
+
+
+def test_a_point_goes_on_in_a_pool_with_more_tangents():
+    """The new row comes in with the product that is asked for, and the epigraph variable stays stationary."""
+    block = Curved(1.0)
+    block.solve(Signal(np.array([2.0]), exact=True))
+    program, pool = block.convex_program(None)
+    coarse = Participant(program, pool.only(slice(0, 3)), np.ones(1), 1.0, 1e-9)
+    coarse.curvature(1e-9, True)
+    coarse.response(np.array([3.0]), True)
+    coarse.step(np.zeros(1))
+    coarse.begin()
+    for _ in range(6):
+        coarse.curvature(1e-9, False)
+        coarse.response(np.array([3.0]), False)
+        coarse.step(np.zeros(1))
+        coarse.correction(0.01, "second_order", 1.0, 1.0)
+        primal, dual = np.minimum(1.0, 0.9 * coarse.correct(np.zeros(1))[[0, 9]])
+        coarse.take(1.0, 1.0)
+        told = coarse.move(primal, dual)
+    assert told[-1] > 0.05
+    fine = coarse.refined(0.001, 0.01)
+    assert fine.m == coarse.m + 1
+    barrier = fine.iterate.barrier
+    (slack, _), z = barrier.slacks(), barrier.zl
+    assert slack[-1] * z[-1] == pytest.approx(0.01, rel=1e-6), "of the new row, the last with a lower bound"
+    t = program.terms.epigraph[0]
+    before, after = (
+        (p.c + p.A_t @ p.iterate.nu)[t] + p.iterate.barrier.reduced()[t] for p in (coarse, fine)
+    )  # stationarity of t
+    assert after == pytest.approx(before, abs=1e-9)
+    again = fine.refined(0.001, 0.01)
+    assert again.m == fine.m, "nothing is lacking where a tangent was just added"
+    loaded = Participant(program, fine.pool, np.ones(1), 1.0, 1e-9, fine.unit)
+    loaded.load(fine.save())
+    assert np.array_equal(loaded.iterate.barrier.w, barrier.w)
+
+
 def test_integers_are_refused_with_the_block_and_a_remedy():
     class Switch(PyomoSubproblem):
         def build(self):
@@ -179,8 +251,6 @@ def stochastic_part():
 
 
 def test_it_is_resumed_to_the_same_bytes(tmp_path):
-    from test_restart import recorded, taken_up
-
     taken_up(partial(_started, recorded), tmp_path, [1, 3])
 
 

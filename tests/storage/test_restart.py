@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from closed_form import QuadraticBlock, exchange, two_lecs, unit
 from farmer import farmer
 from mpi_jobs import TIMES, contents
 from paths import CASES, ROOT
+from restarts import recorded, taken_up
 from rough_case import CASE, only, rough_case, summary, trouble
 from uncertain_market import by_hand
 
@@ -39,9 +40,8 @@ from decomp.parallel.vocabulary import Vocabulary, is_kind
 from decomp.rules import ADMM, RULES, Newton, ProgressiveHedging
 from decomp.rules.penalties import Penalty
 from decomp.rules.wrappers import Damped
-from decomp.run.certificate import CertificateSettings
 from decomp.run.engine import Limits, run
-from decomp.run.result_files import GrowingFiles, write
+from decomp.run.result_files import GrowingFiles
 from decomp.run.stopping import Residual, RunStatus
 from decomp.steps import Step, constant
 from decomp.storage.checkpoint import CheckpointSettings, Keeper, find_checkpoint
@@ -247,33 +247,6 @@ def test_a_run_that_is_stopped_before_it_is_taken_up_stays_as_it_was(command, ro
 
 
 # -- every rule is taken up --------------------------------------------------------------------------------------------
-
-
-Part = tuple[object, object, list]  # blocks, coordinator, couplings
-
-
-def recorded(problem: Part, rule, folder: Path, rounds: int, resume: Path | None = None, identity=(), **more) -> dict:
-    """What a run leaves in its folder that writes a checkpoint after every round."""
-    blocks, coordinator, coupling = problem
-    found = find_checkpoint(resume / "checkpoints", dict(identity)) if resume else None
-    settings = CheckpointSettings(every_rounds=1, keep=100)
-    files = GrowingFiles(folder)
-    result = run(
-        blocks, coordinator, rule, coupling=coupling, limits=Limits(rounds), files=files, resume=found,
-        keeper=Keeper(folder / "checkpoints", settings, dict(identity), found.rounds if found else None),
-        **{"stop": [], "certificate": CertificateSettings(every=2), **more},
-    )  # fmt: skip
-    assert result.status in ("iteration_limit", "diverged"), result.reason
-    write(result, folder, case={}, extra={}, growing=files)
-    return contents(folder)
-
-
-def taken_up(started: Callable[..., dict], folder: Path, at: Sequence[int]) -> None:
-    """A run taken up after any of the rounds `at` leaves what one leaves that was not interrupted."""
-    whole = started(folder / "whole")
-    for done in at[: len(whole["rows"]) - 1]:
-        cut = only(folder / "whole", folder / f"from{done}", done)
-        assert started(cut, cut) == whole
 
 
 def campus_run(rule: str, rounds: int, folder: Path, resume: Path | None = None) -> dict:

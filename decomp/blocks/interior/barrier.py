@@ -20,6 +20,7 @@ import numpy as np
 
 from decomp.messages import BoolArray, FloatArray, IntArray
 
+SMALLEST = 1e-18
 Pair = tuple[FloatArray, FloatArray]  # one value for each finite lower bound, one for each finite upper bound
 
 
@@ -55,8 +56,10 @@ class Barrier:
     zu: FloatArray
 
     def slacks(self) -> Pair:
+        """Never 0: a difference of near values can round to it."""
         b = self.bounds
-        return self.w[b.lower] - b.lb[b.lower], b.ub[b.upper] - self.w[b.upper]
+        below, above = self.w[b.lower] - b.lb[b.lower], b.ub[b.upper] - self.w[b.upper]
+        return np.maximum(below, SMALLEST), np.maximum(above, SMALLEST)
 
     def theta(self) -> FloatArray:
         """(n,) zl / sl + zu / su."""

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from decomp.blocks.compile.outer_approximation import Pool
 from decomp.blocks.compile.program import Program
-from decomp.blocks.interior.participant import WEIGHTS, Participant, spans
+from decomp.blocks.interior.participant import NUMBERS, POOL, WEIGHTS, Participant, spans
 from decomp.messages import BoolArray, FloatArray
 from decomp.subproblem import Arrays
 
@@ -17,8 +18,8 @@ KIND = ("second_order", "centrality")
 
 
 class HasProgram(Protocol):
-    def convex_program(self, active: BoolArray | None) -> Program:
-        """The block as a convex program without convex terms; ValueError says why there is none."""
+    def convex_program(self, active: BoolArray | None) -> tuple[Program, Pool]:
+        """The block as a convex program, with tangents of its convex terms; ValueError says why there is none."""
 
 
 class Conversation:
@@ -45,8 +46,10 @@ class Conversation:
         active = np.asarray(arrays["active"], bool)
         self._active = active if len(active) else None
         cost_unit, reg = (float(x) for x in arrays["money"])
-        program = self._block.convex_program(self._active)
-        self._participant = Participant(program, np.asarray(arrays["y_unit"], float), cost_unit, reg)
+        program, _ = self._block.convex_program(self._active)
+        pool = Pool(*(np.asarray(arrays[f"pool_{name}"]) for name in POOL))
+        y_unit, unit = (np.asarray(arrays[name], float) for name in ("y_unit", "unit"))
+        self._participant = Participant(program, pool, y_unit, cost_unit, reg, unit)
         self._participant.load(arrays)
 
     def mark(self) -> Any:
@@ -59,14 +62,18 @@ class Conversation:
             self._participant.iterate = iterate
 
     def _spans(self, _values: FloatArray, _numbers: FloatArray) -> FloatArray:
-        return spans(self._block.convex_program(None))
+        return spans(self._block.convex_program(None)[0])
 
     def _activate(self, values: FloatArray, _numbers: FloatArray) -> None:
         self._active = values > 0
 
     def _prepare(self, values: FloatArray, numbers: FloatArray) -> None:
         cost_unit, reg = numbers
-        self._participant = Participant(self._block.convex_program(self._active), values, float(cost_unit), float(reg))
+        program, pool = self._block.convex_program(self._active)
+        self._participant = Participant(program, pool, values, float(cost_unit), float(reg))
+
+    def _refine(self, _values: FloatArray, numbers: FloatArray) -> None:
+        self._participant = self.participant.refined(float(numbers[0]), float(numbers[1]))
 
     @property
     def participant(self) -> Participant:
@@ -94,7 +101,8 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "correct": Operation(lambda c, v, n: c.participant.correct(v), lambda n: 2 * len(WEIGHTS)),
     "take": Operation(lambda c, v, n: c.participant.take(float(n[0]), float(n[1])), lambda n: 0),
-    "begin": Operation(lambda c, v, n: c.participant.begin(), lambda n: 2 * n + 5),
-    "move": Operation(lambda c, v, n: c.participant.move(float(n[0]), float(n[1])), lambda n: 2 * n + 5),
+    "begin": Operation(lambda c, v, n: c.participant.begin(), lambda n: 2 * n + NUMBERS),
+    "move": Operation(lambda c, v, n: c.participant.move(float(n[0]), float(n[1])), lambda n: 2 * n + NUMBERS),
+    "refine": Operation(Conversation._refine, lambda n: 0),
 }
 NAMES = tuple(OPERATIONS)

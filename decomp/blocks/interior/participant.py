@@ -18,15 +18,19 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from decomp.blocks.compile.outer_approximation import Pool
 from decomp.blocks.compile.program import Program
 from decomp.blocks.interior.barrier import Barrier, Bounds, Pair, drawn_back
 from decomp.blocks.interior.kkt import Factor, Kkt
-from decomp.blocks.interior.units import natural_units
+from decomp.blocks.interior.program import with_tangents
+from decomp.blocks.interior.units import natural_units, row_factors
 from decomp.messages import FloatArray
 from decomp.subproblem import Arrays
 
 WEIGHTS = np.linspace(1.0, 0.1, 9)  # of a corrector beside the direction before it
 ARRAYS = ("w", "zl", "zu", "nu", "price")
+NUMBERS = 6  # behind price and offer, see `Participant.move`
+POOL = ("term", "touch", "slope", "level")
 
 
 class Direction(NamedTuple):
@@ -57,14 +61,25 @@ class Iterate:
 
 class Participant:
     """A scaled program and its iterate. Columns, rows, offers (y_unit (n_u,)) and money (cost_unit) count in units of
-    their own; all that comes in and goes out is in the program's. Raises ValueError for integers and convex terms whose
-    tangents are not rows yet."""
+    their own; all that comes in and goes out is in the program's. The tangents of `pool` stand for its convex terms,
+    as rows behind its own. unit (n,): of the columns, None = found from their ranges. Raises ValueError for integers.
+    """
 
-    def __init__(self, program: Program, y_unit: FloatArray, cost_unit: float, reg: float) -> None:
+    def __init__(
+        self,
+        program: Program,
+        pool: Pool,
+        y_unit: FloatArray,
+        cost_unit: float,
+        reg: float,
+        unit: FloatArray | None = None,
+    ) -> None:
         if program.integer.any():
             raise ValueError("it has integers; relax them (milp = 'relax') or take the rule bundle")
-        self.reg, self.y_unit, self.cost_unit = reg, y_unit, cost_unit
-        self.row, self.unit = natural_units(program, y_unit)
+        self.reg, self.y_unit, self.cost_unit, self.pool, self.whole = reg, y_unit, cost_unit, pool, program
+        program = with_tangents(program, pool)
+        self.unit = natural_units(program, y_unit) if unit is None else unit
+        self.row = row_factors(program.A, self.unit)
         D, R, Y = sparse.diags(self.unit), sparse.diags(self.row), sparse.diags(1 / y_unit)
         n = len(program.cost)
         quad = sparse.csr_matrix((n, n)) if program.quad is None else sparse.csr_matrix(program.quad)
@@ -168,7 +183,7 @@ class Participant:
 
     def move(self, primal: float, dual: float) -> FloatArray:
         """Move by these lengths; lambda (n_u,), offer (n_u,), then f, sum of products, number of them, largest primal
-        and dual residual (scaled), in the program's units."""
+        and dual residual (scaled), and what the pool falls short of the terms (money), in the program's units."""
         assert self._step is not None
         it, d = self.iterate, self._step
         barrier = it.barrier.moved(primal, dual, d.dw, d.dz)
@@ -176,10 +191,56 @@ class Participant:
         self._step = self._more = self._factor = self._right = None
         return self._told()
 
+    def refined(self, allowed: float, product: float, takes: float = 0.1) -> Participant:
+        """With tangents at the iterate for the terms that the pool falls short of by more than their share of
+        `allowed` (money); the iterate goes on in it.
+
+        An added row has to come in with a slack and a multiplier whose product is near `product`. So the epigraph
+        variable t is lifted, and the slacks of its rows with it, until the new row's slack is product / (takes z_t),
+        z_t = the sum of the multipliers of the term's rows; these give up as much as the new row's multiplier is, so
+        that t stays stationary. Other rows that t is in keep a residual of the size of the lift.
+        """
+        x, held = self._point(), self._held()
+        wanted = np.flatnonzero(held * self._lacking(x) > allowed / max(len(held), 1))
+        new = self.whole.terms.tangents(self.whole.terms.arguments(x), wanted)
+        if not len(new):
+            return self
+        after = Participant(self.whole, self.pool.plus(new), self.y_unit, self.cost_unit, self.reg, self.unit)
+        n, own, old, added = self.n, len(self.whole.row_lo), self.m, slice(self.m, after.m)
+        epigraph, it, bounds = self.whole.terms.epigraph, self.iterate, after.bounds
+        barrier, z, row = it.barrier, np.maximum(held / self.cost_unit, 1e-12), after.row
+        lower, upper = np.zeros(n + old), np.zeros(n + old)
+        lower[self.bounds.lower], upper[self.bounds.upper] = barrier.zl, barrier.zu
+        low = bounds.lb[n:]
+        # t lifted, in the program's units: slack z is the same there as in the scaled ones
+        slack = (after.A @ barrier.w[:n] - low)[added] / row[added]
+        lift = np.zeros(len(epigraph))
+        lift[new.term] = np.maximum(product / (takes * z[new.term]) - slack, 0.0)
+        top = (self.bounds.ub[:n] - barrier.w[:n])[epigraph] * self.unit[epigraph]
+        lift = np.where(np.isfinite(top), np.minimum(lift, 0.9 * top), lift)
+        w = barrier.w[:n].copy()
+        np.add.at(w, epigraph, lift / self.unit[epigraph])
+        older = slice(own, old)
+        r = np.concatenate([barrier.w[n:], np.zeros(len(new))])
+        r[older] += lift[self.pool.term] * row[older]
+        slack = (after.A @ w - low)[added]
+        zn = np.minimum(product / np.maximum(slack, 1e-300), 0.5 * z[new.term] / row[added])
+        r[added] = low[added] + np.maximum(slack, 0.1 * product / zn)
+        taken = np.bincount(new.term, zn * row[added], len(epigraph))
+        lower = np.concatenate([lower, zn])
+        lower[n + own : n + old] *= 1 - (taken / z)[self.pool.term]
+        nu = np.concatenate([it.nu, -zn])
+        nu[older] = -lower[n + own : n + old]
+        upper = np.concatenate([upper, np.zeros(len(new))])
+        moved = Barrier(bounds, np.concatenate([w, r]), lower[bounds.lower], upper[bounds.upper])
+        after.iterate = Iterate(moved, nu, it.price)
+        return after
+
     def save(self) -> Arrays:
-        """The iterate as plain arrays."""
-        b = self.iterate.barrier
-        return {"w": b.w, "zl": b.zl, "zu": b.zu, "nu": self.iterate.nu, "price": self.iterate.price}
+        """The iterate, the pool of tangents and the columns' units as plain arrays."""
+        b, pool = self.iterate.barrier, {f"pool_{name}": getattr(self.pool, name) for name in POOL}
+        found = {"w": b.w, "zl": b.zl, "zu": b.zu, "nu": self.iterate.nu, "price": self.iterate.price}
+        return {**found, **pool, "unit": self.unit}
 
     def load(self, arrays: Arrays) -> None:
         w, zl, zu, nu, price = (np.asarray(arrays[name], float) for name in ARRAYS)
@@ -195,9 +256,35 @@ class Participant:
         cost = float(x @ (self.c + 0.5 * (self.Q @ x))) * self.cost_unit + self.constant
         products = self.iterate.barrier.products(np.zeros(self.n + self.m), self.none, 0.0, 0.0)
         total = sum(float(np.sum(p)) for p in products)
-        numbers = [cost, total, self.bounds.count, np.max(np.abs(rows), initial=0), np.max(np.abs(dual), initial=0)]
+        short = float(self._held() @ self._lacking(self._point()))
+        largest = np.max(np.abs(rows), initial=0), np.max(np.abs(dual), initial=0)
+        numbers = [cost, total, self.bounds.count, *largest, short]
         price = self.iterate.price * self.cost_unit / self.y_unit
         return np.concatenate([price, offer * self.y_unit, numbers])
+
+    def _point(self) -> FloatArray:
+        """x (n,) in the program's units."""
+        return np.asarray(self.iterate.barrier.w[: self.n] * self.unit)
+
+    def _held(self) -> FloatArray:
+        """(terms,) what one more of each term costs: the sum of the multipliers of its tangents, money per unit."""
+        z = np.zeros(self.n + self.m)
+        z[self.bounds.lower] = self.iterate.barrier.zl
+        rows = slice(len(self.whole.row_lo), self.m)
+        each = z[self.n :][rows] * self.row[rows] * self.cost_unit
+        return np.asarray(np.bincount(self.pool.term, each, len(self.whole.terms)), float)
+
+    def _lacking(self, x: FloatArray) -> FloatArray:
+        """(terms,) how far the pool's tangents lie below each term at x."""
+        terms = self.whole.terms
+        if not len(terms):
+            return np.zeros(0)
+        arguments, low = terms.arguments(x), np.full(len(terms), -np.inf)
+        np.maximum.at(
+            low, self.pool.term, self.pool.level + np.sum(self.pool.slope * arguments[self.pool.term], axis=1)
+        )
+        lack = terms.values(arguments) - low
+        return np.where(terms.open & np.isfinite(lack), np.maximum(lack, 0.0), 0.0)
 
     def _residuals(self, ybar: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Gradient (Qx + c + A'nu - C'lambda, -nu), rows Ax - r, link Cx + c0 - ybar, scaled."""

@@ -16,11 +16,11 @@ from decomp.messages import FloatArray
 PASSES = 12
 
 
-def natural_units(program: Program, y_unit: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(row factors (m,), column units (n,)).
+def natural_units(program: Program, y_unit: FloatArray) -> FloatArray:
+    """Units (n,) of the columns.
 
     A column's unit is its range where that is finite, else that of the offer it makes (y_unit (n_u,)), else the
-    smallest that a row with known columns allows it, else 1. A row's factor makes its largest scaled coefficient 1.
+    smallest that a row with known columns allows it, else 1.
     """
     n = len(program.cost)
     unit = np.full(n, np.nan)
@@ -45,7 +45,11 @@ def natural_units(program: Program, y_unit: FloatArray) -> tuple[FloatArray, Flo
         np.minimum.at(allowed, col[use], largest[row[use]] / value[use])
         unit = np.where(np.isnan(unit) & np.isfinite(allowed), allowed, unit)
     unit = np.where(np.isnan(unit) | (unit <= 0), 1.0, unit)
-    unit = power_of_two(np.clip(unit, 1e-9, 1e12))
-    largest = np.zeros(A.shape[0])
-    np.maximum.at(largest, A.row, A.data * unit[A.col])
-    return power_of_two(1 / np.where(largest > 0, largest, 1.0)), unit
+    return power_of_two(np.clip(unit, 1e-9, 1e12))
+
+
+def row_factors(A: sparse.csr_matrix, unit: FloatArray) -> FloatArray:
+    """Factors (m,) that make the largest scaled coefficient of each row about 1."""
+    scaled, largest = sparse.csr_matrix(abs(A)).tocoo(), np.zeros(A.shape[0])
+    np.maximum.at(largest, scaled.row, scaled.data * unit[scaled.col])
+    return power_of_two(1 / np.where(largest > 0, largest, 1.0))

@@ -15,7 +15,7 @@ from pyomo.opt import TerminationCondition as End
 
 from decomp.blocks.compile.compiler import WHOLE, columns, missing, scalar_expression
 from decomp.blocks.compile.domains import with_plain_domains
-from decomp.blocks.compile.outer_approximation import ConvexTerm
+from decomp.blocks.compile.outer_approximation import ConvexTerm, Pool
 from decomp.blocks.compile.program import Program
 from decomp.blocks.solve.interface import BlockModel, Built, Capability, Options, frozen_of, price_of, weight_of
 from decomp.blocks.solve.pyomo_solvers import find_solver, refused, runs_highs, unusable
@@ -183,7 +183,7 @@ class SolverBlock:
         """Nothing is known of its numbers."""
         return None
 
-    def convex_program(self, state: StartState, active: BoolArray | None) -> Program:
+    def convex_program(self, state: StartState, active: BoolArray | None) -> tuple[Program, Pool]:
         raise ValueError(f"its model is not compiled (solver = {self.name!r})")
 
     def initial(self, state: StartState) -> tuple[Initial | None, StartState, str]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from decomp.blocks.compile.outer_approximation import Pool
 from decomp.blocks.compile.program import Program
 from decomp.blocks.fingerprint import fingerprint
-from decomp.blocks.interior.program import with_tangents
 from decomp.blocks.solve.batch_data import PenalisedQuery
 from decomp.blocks.solve.highs_lp import Options
 from decomp.blocks.solve.known_points import MOST_CONTINUOUS, KnownPoints
@@ -205,9 +205,9 @@ class CompiledBlock:
         response = self._response(program, replace(outcome, state=state), 0, begin, False).but(bound=None)
         return response, self.with_point(state, response.y, response.cost)
 
-    def convex_program(self, state: WarmState, active: BoolArray | None) -> Program:
-        """The program as seen from outside: offers and cost counted from the initial schedule, frozen columns fixed,
-        the tangents found so far in place of convex terms. Raises ValueError where it has integers."""
+    def convex_program(self, state: WarmState, active: BoolArray | None) -> tuple[Program, Pool]:
+        """The program as seen from outside: offers and cost counted from the initial schedule, frozen columns fixed;
+        and the tangents of its convex terms found so far. Raises ValueError where it has integers."""
         ready = self.prepared(state)
         if not ready.status.has_point:
             raise ValueError(f"initial schedule: {ready.message}")
@@ -226,7 +226,7 @@ class CompiledBlock:
             coupling_0=program.coupling_0 - self.origin(state),
             constant=program.constant - self.paid(state),
         )
-        return with_tangents(seen, state.pool)
+        return seen, state.pool
 
     # -- from the signal to a question ---------------------------------------------------------------------------------
 

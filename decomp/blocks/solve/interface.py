@@ -15,7 +15,7 @@ import numpy as np
 import pyomo.environ as pyo
 
 from decomp.blocks.batches import ResponseBatch
-from decomp.blocks.compile.outer_approximation import ConvexTerm
+from decomp.blocks.compile.outer_approximation import ConvexTerm, Pool
 from decomp.blocks.compile.program import Program
 from decomp.blocks.solve.solver_state import BlockSettings, Initial
 from decomp.errors import InputError, Mistake
@@ -79,8 +79,11 @@ class BlockSolver(Protocol):
     def identity(self) -> tuple[Any, ...] | None:
         """All numbers that its points and their costs follow from; None = it cannot tell."""
 
-    def convex_program(self, state: Any, active: BoolArray | None) -> Program:
-        """The block's convex program as the coordinator sees it. Raises ValueError where there is none."""
+    def convex_program(self, state: Any, active: BoolArray | None) -> tuple[Program, Pool]:
+        """The block's convex program as the coordinator sees it, and tangents of its convex terms.
+
+        Raises ValueError where there is none.
+        """
 
 
 class BatchSolver(Protocol):
