@@ -1,4 +1,4 @@
-"""python -m benchmarks.earlier_columns: rounds of the bundle on a changed network, from what an earlier run has left.
+"""python -m benchmarks.columns_columns: rounds of the bundle on a changed network, from what an earlier run has left.
 
 Synthetic LP markets. The earlier run solves each as it is; then how far the voltages are off is multiplied by `--load`,
 the blocks stay as they are, and the market is solved from the neutral price, from the earlier run's best prices, and
@@ -15,7 +15,8 @@ from benchmarks.synthetic import Synthetic
 from decomp.messages import FloatArray
 from decomp.rules import Bundle
 from decomp.run.certificate import CertificateSettings
-from decomp.run.engine import Limits, run
+from decomp.run.engine import run
+from decomp.run.options import Limits, Output, Start
 from decomp.run.result import Result
 from decomp.run.stopping import Gap, RunStatus
 from decomp.storage.stored_columns import StoredColumns
@@ -41,9 +42,8 @@ def solved(
         stop=[Gap(tolerance, 0.0, "total")],
         limits=Limits(ROUNDS, schedules=False),
         certificate=CertificateSettings(every=1),
-        start_price=start_price,
-        earlier=earlier,
-        keep_columns=True,
+        start=Start(price=start_price, columns=earlier),
+        output=Output(columns=True),
     )
     assert result is not None
     return result
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     lines: list[tuple[str, ...]] = [("seed", *ways)]
     counts: list[list[float]] = []
     for seed in range(args.seeds):
-        before = solved(market(args.blocks, args.prices, seed, 1.0), args.tolerance).earlier
+        before = solved(market(args.blocks, args.prices, seed, 1.0), args.tolerance).columns
         assert before is not None
         starts = ((None, None), (before.held.price, None), (before.held.price, before))
         changed = market(args.blocks, args.prices, seed, args.load)

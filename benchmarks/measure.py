@@ -18,6 +18,7 @@ from decomp.case.config import Case, from_tables
 from decomp.errors import InputError, RefusedError
 from decomp.run.certificate import CertificateSettings
 from decomp.run.engine import run
+from decomp.run.options import Start
 from decomp.run.stopping import Iterate, RunStatus, Stop
 
 FASTER = 3
@@ -150,7 +151,7 @@ def _run(job: Run, settings: Settings, folder: Path, watch: Watch) -> dict[str, 
         stop=[watch],
         limits=case.limits,
         certificate=CertificateSettings(every=1),
-        start_price=start,
+        start=Start(price=start),
     )
     assert result is not None  # one rank
     told = {row.round: row for row in result.rows}

@@ -25,7 +25,8 @@ from benchmarks.pyomo_ways import IN_A_ROW, compare
 from benchmarks.stopwatch import solver_calls
 from decomp.parallel.ranks import Ranks, find_ranks
 from decomp.rules import DualAscent
-from decomp.run.engine import Limits, run
+from decomp.run.engine import run
+from decomp.run.options import Execution, Limits, Output
 from decomp.run.result import Row
 from decomp.steps import Step, inverse
 
@@ -51,7 +52,7 @@ def shares(blocks: int, rounds: int, ranks: Ranks) -> dict[str, Any] | None:
         result = run(
             fleet.make, Needs(need, data.reactive_price_sek_per_kvarh, data.dt_h),
             DualAscent(Step(inverse, {"a": 0.002})), coupling=fleet.couplings, stop=[],
-            limits=Limits(WARM_UP + rounds + 1), ranks=ranks, callbacks=[note],
+            limits=Limits(WARM_UP + rounds + 1), execution=Execution(ranks=ranks), output=Output(callbacks=[note]),
         )  # fmt: skip
     everyone = ranks.gather_objects(calls)
     if result is None or everyone is None:

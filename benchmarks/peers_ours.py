@@ -13,7 +13,8 @@ from decomp.messages import FloatArray, Request, Response, Signal
 from decomp.parallel.ranks import Ranks, find_ranks
 from decomp.rules import ProgressiveHedging
 from decomp.rules.base import Candidate, State
-from decomp.run.engine import Limits, run
+from decomp.run.engine import run
+from decomp.run.options import Execution, Limits
 
 RHO = 1.0
 
@@ -49,7 +50,8 @@ def hedge(scenarios: range, multiplier: int, rounds: int, ranks: Ranks) -> Round
         # one round more: the end of a round is the begin of the next, and the last has the certificate in it
         run(
             lambda key: Told(int(key.scenario), multiplier), None, Averaged(penalty=RHO),
-            coupling=[coupling(scenarios, multiplier)], stop=[], limits=Limits(rounds + 2), ranks=ranks,
+            coupling=[coupling(scenarios, multiplier)], stop=[], limits=Limits(rounds + 2),
+            execution=Execution(ranks=ranks),
         )  # fmt: skip
     finally:
         pulled.solved = plain

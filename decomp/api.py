@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 from decomp.coordinator import Coordinator
 from decomp.errors import InputError, Mistake
 from decomp.messages import Coupling, Key
+from decomp.parallel.asynchronous import AsynchronousSettings
 from decomp.parallel.ranks import Ranks, find_ranks
 from decomp.rules import RULES
 from decomp.rules.base import UpdateRule
-from decomp.run.engine import Limits, rounds
+from decomp.run.certificate import CertificateSettings
+from decomp.run.engine import rounds
+from decomp.run.options import Execution, Limits, Output, Start
 from decomp.run.result import Result, Round
 from decomp.subproblem import Subproblem
 
@@ -37,8 +40,11 @@ def iterate(
     coupling: Iterable[Coupling],
     stop: Sequence[Any] = (),
     limits: Limits | None = None,
+    certificate: CertificateSettings | None = None,
+    start: Start | None = None,
+    output: Output | None = None,
     ranks: Ranks | None = None,
-    **more: Any,
+    asynchronous: AsynchronousSettings | None = None,
 ) -> Generator[Round, None, Result | None]:
     """Step through a run: `for round in iterate(...)` has every complete round, with its prices and answers.
 
@@ -51,7 +57,7 @@ def iterate(
     chosen: Any = rule if known is None else known()
     return rounds(
         subproblems, coordinator, chosen, coupling=coupling, stop=stop, limits=limits or Limits(MOST_ROUNDS),
-        ranks=ranks or find_ranks(), **more,
+        certificate=certificate, start=start, execution=Execution(ranks or find_ranks(), asynchronous), output=output,
     )  # fmt: skip
 
 

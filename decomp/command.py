@@ -85,7 +85,7 @@ def _run(ranks: Ranks, case: Case, args: Arguments, signals: _Signals, held: con
         if not repeatable(case):
             console.print("asynchronous: the result depends on how fast the blocks were, and cannot be repeated")
         if resume:
-            console.print(f"taken up after round {resume.rounds - 1} from {resume.folder}", soft_wrap=True)
+            console.print(f"resumed after round {resume.rounds - 1} from {resume.folder}", soft_wrap=True)
     nodes = case.problem.coordinator.nodes if case.problem.coordinator else ()
     rounds = RoundTable(console, case.problem.labels, clock_where_enough(nodes))
     try:

@@ -52,7 +52,7 @@ class Subproblem(ABC):
         return None
 
     def load(self, arrays: Arrays) -> None:
-        """Take up a warm state written by `save`; a block without memory has nothing to take up."""
+        """Restore a warm state written by `save`; a block without memory has nothing to restore."""
         if arrays:
             raise TatonnementError(f"{type(self).__name__} has no warm state to load")
 

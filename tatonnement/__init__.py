@@ -80,7 +80,7 @@ if TYPE_CHECKING:
         Volume,
     )
     from decomp.run.certificate import Certificate, CertificateSettings
-    from decomp.run.engine import Limits
+    from decomp.run.options import Limits
     from decomp.run.result import Result, Row
     from decomp.run.stopping import Divergence, Gap, Iterate, Residual, RunStatus, Secure, Stop
     from decomp.steps import STEPS, Step, constant, exponential, inverse, inverse_sqrt

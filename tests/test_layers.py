@@ -47,6 +47,7 @@ LAYERS = (
         "blocks.solve.piqp",
         "parallel.packing",
         "parallel.rebalancing",
+        "parallel.failures",
         "blocks.interior",
     },
     {
@@ -55,11 +56,14 @@ LAYERS = (
         "run.certificate",
         "parallel.ranks",
         "parallel.block_pool",
+        "parallel.rank_blocks",
+        "parallel.transport",
         "parallel.distributed_coordinator",
         "parallel.worker",
         "parallel.participation",
         "parallel.asynchronous",
         "run.recorder",
+        "run.options",
     },
     {"run.engine", "run.checkpointed_run", "run.convergence"},
     {

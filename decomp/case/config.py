@@ -38,12 +38,11 @@ from decomp.problem import Problem
 from decomp.rules import RULES
 from decomp.rules.base import Setup, UpdateRule
 from decomp.run.certificate import CertificateSettings
-from decomp.run.engine import Limits
+from decomp.run.options import Limits, Start
 from decomp.run.stopping import CRITERIA, StoppingCriterion
 from decomp.steps import STEPS, Step
 from decomp.storage.checkpoint import CheckpointSettings
 from decomp.storage.provenance import identity
-from decomp.storage.stored_columns import StoredColumns
 
 ENGINE_TABLES = ("case", "rule", "start", "stop", "certificate", "run", "checkpoint", "asynchronous")
 PROBLEM_GROUP = "tatonnement.problems"  # the entry-point group by which installed packages register problems
@@ -62,13 +61,10 @@ class Title:
 class RunSettings(Limits):
     """The [run] table: when a run ends without success, what a failing block does, and what is written.
 
-    on_failure  "stop": a block without an answer ends the run, and is named. "hold": its last good answer stands in,
-                marked stale, until it answers again
     record      "last": offers.csv has the last round; "all": every round
     columns     true: columns.npz keeps what the rule holds of the blocks' answers, for [start] columns of another run
     """
 
-    on_failure: Literal["stop", "hold"] = "stop"
     record: Literal["last", "all"] = "last"
     columns: bool = False
 
@@ -78,6 +74,7 @@ class Case:
     """A case file, read and found right.
 
     tables  the file's tables as run, overrides included: what goes into result.json
+    start   the prices of round 0, and columns of another run
     """
 
     file: Path
@@ -89,9 +86,8 @@ class Case:
     certificate: CertificateSettings
     limits: RunSettings
     checkpoint: CheckpointSettings
-    start_price: FloatArray
+    start: Start
     asynchronous: AsynchronousSettings | None = None
-    earlier: StoredColumns | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -167,12 +163,12 @@ def _case(file: Path, tables: dict[str, Any], folders: Sequence[Path], collector
     apart = None if table is None else from_dataclass(AsynchronousSettings, table, ("asynchronous",), collector, {})
     problem = _problem(tables, file.parent, folders, collector)
     start = from_dataclass(StartSettings, tables.get("start", {}), ("start",), collector, {})
-    price = earlier = None
+    price = columns = None
     if problem is not None and rule is not None and start is not None:
         coordinator = problem.coordinator or Nobody()
         try:
-            earlier = start.earlier(problem.couplings, file.parent)
-            price = start.price(coordinator.nodes, np.asarray(coordinator.neutral, float), file.parent, earlier)
+            columns = start.earlier(problem.couplings, file.parent)
+            price = start.price(coordinator.nodes, np.asarray(coordinator.neutral, float), file.parent, columns)
             _try_on(rule, problem, price, collector)
         except InputError as error:
             collector.adopt(error.mistakes)
@@ -181,7 +177,7 @@ def _case(file: Path, tables: dict[str, Any], folders: Sequence[Path], collector
             collector.add(place, "is not a finite number", "give a finite number, or leave the key out")
     if collector.mistakes or head is None or rule is None or problem is None or limits is None or price is None:
         raise InputError(collector.mistakes)
-    return Case(file, head.title, tables, problem, rule, stop, certificate, limits, saved, price, apart, earlier)
+    return Case(file, head.title, tables, problem, rule, stop, certificate, limits, saved, Start(price, columns), apart)
 
 
 def _parts(folders: Sequence[Path]) -> dict[type, Builder]:

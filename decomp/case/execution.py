@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from decomp.case.config import Case
 from decomp.parallel.ranks import Ranks
 from decomp.run.engine import run
+from decomp.run.options import Execution, Output
 from decomp.run.result import Result, Row
 from decomp.run.result_files import GrowingFiles, write_rows, write_summary
 from decomp.storage.checkpoint import Checkpoint, Keeper
@@ -18,7 +19,7 @@ CHECKPOINTS = "checkpoints"  # below the folder of the results
 
 
 @dataclass(frozen=True, eq=False)
-class Execution:
+class CaseRun:
     """A run that has ended, on the root, and what writes its files."""
 
     case: Case
@@ -61,7 +62,7 @@ def run_case(
     resume: Checkpoint | None = None,
     callbacks: Sequence[Callable[[Row], None]] = (),
     interrupted: Callable[[], bool] = lambda: False,
-) -> Execution | None:
+) -> CaseRun | None:
     """Run the case on all ranks; None on ranks other than the root. keeper, resume: on the root.
 
     Raises RefusedError for a rule the case cannot serve, CheckpointError when the run cannot go on from `resume`.
@@ -75,19 +76,11 @@ def run_case(
         stop=case.stop,
         limits=case.limits,
         certificate=case.certificate,
-        ranks=ranks,
-        start_price=case.start_price,
-        interrupted=interrupted,
-        callbacks=callbacks,
-        on_failure=case.limits.on_failure,
-        files=files,
-        keeper=keeper,
-        resume=resume,
-        asynchronous=case.asynchronous,
-        earlier=case.earlier,
-        keep_columns=case.limits.columns,
+        start=replace(case.start, checkpoint=resume),
+        execution=Execution(ranks, case.asynchronous, interrupted),
+        output=Output(callbacks, files, keeper, case.limits.columns),
     )
-    return None if result is None else Execution(case, folder, result, files, resume)
+    return None if result is None else CaseRun(case, folder, result, files, resume)
 
 
 def repeatable(case: Case) -> bool:

@@ -17,12 +17,14 @@ import numpy as np
 from decomp.errors import AskedToStop, RefusedError
 from decomp.layout import Answers, Layout, Signals
 from decomp.messages import FloatArray, IntArray
-from decomp.parallel.block_pool import ROAM, BlockPool, OnFailure, dealt
+from decomp.parallel.block_pool import BlockPool, Counts, dealt
+from decomp.parallel.failures import OnFailure
 from decomp.parallel.packing import Parcel, Share, unpack
+from decomp.parallel.rank_blocks import Make
 from decomp.parallel.ranks import Ranks
 from decomp.parallel.serialization import decode, encode
 from decomp.parallel.vocabulary import MESSAGES
-from decomp.parallel.worker import SLOPES, SOLVE, Make
+from decomp.parallel.worker import SLOPES, SOLVE
 from decomp.rules.base import UpdateRule
 
 NAP_S = 2e-4
@@ -53,7 +55,7 @@ class AsynchronousSettings:
 
 
 class AsynchronousBlockPool(BlockPool):
-    """A fleet whose root solves no blocks but all parts of the coordinator, and whose answers may be some rounds old.
+    """A block pool whose root solves the coordinator's parts and no blocks, and whose answers may be some rounds old.
 
     Everything else (a sweep for a certificate, an evaluation, a checkpoint) calls the workers in first: each ends the
     block it is solving, and the collectives go on as ever.
@@ -65,7 +67,8 @@ class AsynchronousBlockPool(BlockPool):
         if ranks.size < 2:
             raise RefusedError("[asynchronous] needs at least 2 ranks, of which the root solves no blocks")
         blocks = len(layout.keys)
-        super().__init__(ranks, layout, make, on_failure, [np.zeros(0, np.int64), *dealt(layout.keys, ranks.size - 1)])
+        owned = [np.zeros(0, np.int64), *dealt(layout.keys, ranks.size - 1)]
+        super().__init__(ranks, layout, make, on_failure, owned=owned)
         self.settings = settings
         self._enough = int(np.ceil(settings.wait * blocks - 1e-9))
         self._single = [Share(layout, np.array([b])) for b in range(blocks)]
@@ -90,8 +93,8 @@ class AsynchronousBlockPool(BlockPool):
                 "asynchronous.wait below 1 answers are of several: use admm or dual_ascent, or wait = 1"
             )
 
-    def rebalance(self) -> int:
-        return 0  # a rank with dear blocks is late with them, and nobody waits
+    def rebalance(self) -> bool:
+        return False  # a rank with costly blocks is late with them, and nobody waits
 
     def wait_for_all(self) -> None:
         self._complete = True
@@ -101,7 +104,7 @@ class AsynchronousBlockPool(BlockPool):
             return super().solve(signals, keep=keep, aside=aside)
         flags, columns = self.question(signals, keep=True, aside=False)
         if not self._roaming:
-            self._header(ROAM)
+            self._transport.call("roam")
             self._roaming = True
         self._question += 1
         for r in range(1, self.ranks.size):
@@ -111,7 +114,8 @@ class AsynchronousBlockPool(BlockPool):
         late = self._answered < self._question
         sensitivity = bool(flags & SLOPES)
         answers = unpack(self.layout, [p for p in self._parcels if p is not None], signals.id)
-        self.solver_time_s += max(float(answers.solve_time[own][~late[own]].sum()) for own in self.owned)
+        busiest_s = self._balance.busiest_s(np.where(late, 0.0, answers.solve_time))
+        self.counts = Counts(self.counts.block_solves, self.counts.solver_time_s + busiest_s)
         answers = replace(
             answers,
             bound=np.where(late, np.nan, answers.bound),
@@ -119,20 +123,20 @@ class AsynchronousBlockPool(BlockPool):
             sensitivity=answers.sensitivity if sensitivity else None,
             late=late if late.any() else None,
         )
-        self.good = self._held(answers, lambda: dict(sorted(self._why.items())))
-        return self.good
+        self.failed.good = self.failed.settled(answers, lambda: dict(sorted(self._why.items())))
+        return self.failed.good
 
     def mark(self) -> None:
         if self.exact:
             super().mark()
         else:  # blocks that are under way have no moment in common
-            self._counted = (self.good, self.block_solves, self.solver_time_s)
+            self._marked = (self.failed.good, self.counts)
 
     def roll_back(self) -> None:
         if self.exact:
             super().roll_back()
         else:
-            self.good, self.block_solves, self.solver_time_s = self._counted
+            self.failed.good, self.counts = self._marked
 
     def _listen(self) -> None:
         oldest = 0 if self._complete else self.settings.max_stale
@@ -143,7 +147,7 @@ class AsynchronousBlockPool(BlockPool):
             fresh = int(np.sum(self._answered == self._question))
             if fresh >= enough and np.all(self._answered >= max(self._question - oldest, 0)):
                 return
-            if self.may_be_cut and self.ranks.asked():
+            if self._interruptible and self.ranks.asked():
                 raise AskedToStop
             time.sleep(NAP_S)
 
@@ -162,10 +166,11 @@ class AsynchronousBlockPool(BlockPool):
             self._why.pop(name, None)
             if len(mail[1]) > end:
                 self._why[name] = decode(mail[1][end:], MESSAGES)
-            self.block_solves += 1
+            self.counts = Counts(self.counts.block_solves + 1, self.counts.solver_time_s)
         return came_in
 
-    def _header(self, op: int, flags: int = 0, question: int = 0) -> None:
+    def _gather_in(self) -> None:
+        """Ahead of every call: the workers end the block they are solving and come back to the collectives."""
         if self._roaming:
             missing = self.ranks.size - 1
             for r in range(1, self.ranks.size):
@@ -175,12 +180,15 @@ class AsynchronousBlockPool(BlockPool):
                 self.ranks.asked()
                 time.sleep(NAP_S)
             self._roaming = False
-        super()._header(op, flags, question)
 
     # -- a worker's side ---------------------------------------------------------------------------------------------
 
-    def roam(self) -> None:
-        """Answer the newest question, the block that has waited longest first, until called in."""
+    def _roam(self, flags: int, number: int, given: object) -> None:
+        """Answer the newest question, the block that has waited longest first, until called in; the root goes on."""
+        if self.ranks.rank:
+            self._answer_until_called()
+
+    def _answer_until_called(self) -> None:
         worker, mine = self._worker, self.owned[self.ranks.rank].tolist()
         starts = worker.share.start.tolist()
         answered: IntArray = np.full(len(mine), -1)

@@ -32,7 +32,7 @@ class SpreadParts(Parts):
     Parts with a need are the dear ones: they are dealt out first, so that they lie on different ranks. What has been
     reported travels as one stretch of floats, and only where it has changed.
 
-    call        tells the other ranks that a question comes: its flags and its length
+    call        runs `exchange` on all ranks: the question's flags and length, and on the root the question
     may_be_cut  may parts be left out when a rank is asked to stop?
     """
 
@@ -41,7 +41,7 @@ class SpreadParts(Parts):
         coordinator: Coordinator,
         ranks: Ranks,
         layout: Layout,
-        call: Callable[[int, int], None],
+        call: Callable[[int, int, FloatArray], list[Any]],
         may_be_cut: Callable[[], bool],
     ) -> None:
         super().__init__(coordinator, lambda: may_be_cut() and ranks.asked())
@@ -60,12 +60,7 @@ class SpreadParts(Parts):
         owner = shared_out(self._needed, self.ranks.size)
         message = encode((what, owner, questions), self._vocabulary)
         new = self._learn(reports)
-        self._call(NEW_REPORTS * new + MAY_BE_CUT * self.may_be_cut(), len(message))
-        self.ranks.broadcast(message)
-        if new:
-            self.ranks.broadcast(self._flat)
-        told = gathered(self.ranks, self._own(what, owner, questions, self.asked), self._vocabulary)
-        assert told is not None
+        told = self._call(NEW_REPORTS * new + MAY_BE_CUT * self.may_be_cut(), len(message), message)
         found: dict[int, tuple[str, Any]] = {part: (kind, value) for each in told for part, kind, value in each}
         for part in range(len(questions)):
             kind, value = found.get(part, ("skipped", None))
@@ -75,17 +70,18 @@ class SpreadParts(Parts):
                 raise CoordinatorError(value)
         return [found[part][1] for part in range(len(questions))]
 
-    def serve(self, flags: int, length: int) -> None:
-        """Answer the root's question for this rank's parts."""
-        message: FloatArray = np.empty(length)
+    def exchange(self, flags: int, length: int, given: FloatArray | None) -> list[Any] | None:
+        """A question for every rank's parts: what all ranks answer, on the root; given: the question, on the root."""
+        message = np.empty(length) if given is None else given
         self.ranks.broadcast(message)
         if flags & NEW_REPORTS:
-            self._flat = np.empty(int(self.layout.report_start[-1]))
+            if given is None:
+                self._flat = np.empty(int(self.layout.report_start[-1]))
             self.ranks.broadcast(self._flat)
-            self._reports = self._by_key(self._flat)
+            self._reports = self._by_key(self._flat) if given is None else self._reports
         what, owner, questions = decode(message, self._vocabulary)
         asked = self.ranks.asked if flags & MAY_BE_CUT else lambda: False
-        gathered(self.ranks, self._own(what, owner, questions, asked), self._vocabulary)
+        return gathered(self.ranks, self._own(what, owner, questions, asked), self._vocabulary)
 
     def _learn(self, reports: Reports) -> bool:
         """Take the reports up, unless they are the last ones again; are they new?"""

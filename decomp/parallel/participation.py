@@ -80,27 +80,24 @@ class Conversations:
 class RankParticipants:
     """`decomp.rules.participants.Participants` of all ranks' blocks; on the root.
 
-    call: tells the other ranks that `serve` is next; shares: where every rank's blocks lie now; explained: why blocks
+    call: runs an operation on all ranks (its number, 2 x the count of `numbers` + whether there are values; numbers and
+    the parts of the values): every rank's answers; shares: where every rank's blocks lie now; explained: why blocks
     failed, by name.
     """
 
     def __init__(
         self,
-        ranks: Ranks,
         layout: Layout,
-        conversations: Conversations,
         shares: Callable[[], Sequence[Share]],
-        call: Callable[[int, int], None],
+        call: Callable[[int, int, tuple[FloatArray, list[FloatArray] | None]], list[FloatArray] | None],
         explained: Callable[[], dict[str, str]],
     ) -> None:
-        self._ranks, self._layout, self._conversations = ranks, layout, conversations
-        self._shares, self._call, self._explained = shares, call, explained
+        self._layout, self._shares, self._call, self._explained = layout, shares, call, explained
 
     def ask(self, operation: str, values: FloatArray | None = None, numbers: Sequence[float] = ()) -> list[FloatArray]:
         given = np.array(numbers, float)
-        self._call(NAMES.index(operation), 2 * len(given) + (values is not None))
         parts = None if values is None else [share.question(values[None]) for share in self._shares()]
-        flats = serve(self._ranks, self._conversations, self._shares(), operation, given, parts, values is not None)
+        flats = self._call(NAMES.index(operation), 2 * len(given) + (values is not None), (given, parts))
         assert flats is not None
         found: list[FloatArray] = [NOTHING] * len(self._layout.keys)
         broken = failed = False
@@ -118,7 +115,7 @@ class RankParticipants:
         return found
 
 
-def serve(
+def exchange(
     ranks: Ranks,
     conversations: Conversations,
     shares: Sequence[Share],

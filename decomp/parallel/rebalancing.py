@@ -9,7 +9,7 @@ the next look, they save more than the arrivals cost the rank that gets most:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -44,3 +44,46 @@ def rebalanced(owned: Sequence[IntArray], spent_s: FloatArray, cost_s: FloatArra
     arriving = np.bincount(owner[moved], cost_s[moved], len(owned))
     pays = saved > WORTH * most and rounds * saved > float(arriving.max(initial=0.0))
     return owner if pays else None
+
+
+class Balance:
+    """On the root: which blocks each rank has, the time they have taken, and when to look whether some should move.
+
+    owned  numbers of the blocks of each rank
+    every  rounds between two looks; 0 = blocks stay where they are
+    """
+
+    def __init__(self, owned: Sequence[IntArray], blocks: int, every: int) -> None:
+        self.owned, self.every = list(owned), every
+        self._first_s: FloatArray | None = None  # (B,) what building a block and its first answer took
+        self._spent_s: FloatArray = np.zeros(blocks)  # ..., and its answers of the rounds since the last look
+        self._rounds = 0
+
+    def built(self, seconds: Mapping[int, float]) -> None:
+        """So long it took to build these blocks."""
+        for b, taken in seconds.items():
+            self._spent_s[b] = taken
+
+    def answered(self, seconds: FloatArray) -> None:
+        """A round is over; seconds (B,): what the blocks took in it."""
+        self._spent_s = self._spent_s + seconds
+        self._rounds += 1
+        if self._first_s is None:
+            self._first_s, self._spent_s, self._rounds = self._spent_s, np.zeros_like(self._spent_s), 0
+
+    def moves(self) -> tuple[IntArray, str] | None:
+        """(B,) the rank of each block from now on, and what that brings in words; None where no move is due or pays."""
+        if not self.every or len(self.owned) == 1 or self._rounds < self.every or self._first_s is None:
+            return None
+        each, rounds = self._spent_s / self._rounds, self._rounds
+        self._spent_s, self._rounds = np.zeros_like(each), 0
+        owner = rebalanced(self.owned, each, self._first_s, rounds)
+        if owner is None:
+            return None
+        moved = sum(int(np.sum(owner[own] != rank)) for rank, own in enumerate(self.owned))
+        before, after = self.busiest_s(each), float(np.bincount(owner, each, len(self.owned)).max(initial=0.0))
+        return owner, f"{moved} blocks moved: the busiest rank has {after:.3g} s a round, it had {before:.3g} s"
+
+    def busiest_s(self, seconds: FloatArray) -> float:
+        """Seconds of the rank that needs most, from those of the blocks (B,)."""
+        return max(float(seconds[own].sum()) for own in self.owned)

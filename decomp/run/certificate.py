@@ -139,7 +139,7 @@ class Certifier:
         """What is remembered between rounds, as a plain value."""
         return self._neutral, self._zero, self._best, self._chosen
 
-    def take_up(self, memory: Memory) -> None:
+    def restore(self, memory: Memory) -> None:
         """Go on from what `memory` gave."""
         self._neutral, self._zero, self._best, self._chosen = memory
 
@@ -225,7 +225,7 @@ class Certifier:
     def _neutral_sweep(self, state: State) -> Answers:
         """Exact answers to the neutral price; asked anew only when the rows with a need have changed.
 
-        An aside: integer decisions that suit the neutral price must not be taken up by the iteration.
+        An aside: integer decisions that suit the neutral price must not reach the iteration.
         """
         layout, active = state.setup.layout, state.block_active()
         if self._neutral is None or self._neutral[0] != active.tobytes():

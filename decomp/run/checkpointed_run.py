@@ -17,7 +17,7 @@ from decomp.parallel.vocabulary import Vocabulary
 from decomp.rules.base import State, UpdateRule
 from decomp.run.certificate import Certifier, Memory
 from decomp.run.recorder import Recorder, RoundsSoFar
-from decomp.run.stopping import RunStatus, Stop
+from decomp.run.stopping import Stop
 from decomp.storage.checkpoint import Checkpoint, Keeper
 
 
@@ -76,14 +76,13 @@ class RoundTransaction:
         content = Saved(self.progress, self.recorder.memory())
         return self.keeper.save(self.progress.k, content, self._shared, self._vocabulary, self.block_pool.save)
 
-    def cut_short(self, reason: str, status: RunStatus) -> None:
-        """The run ends before the round it is in is complete: as if that round had not begun."""
-        self.block_pool.may_be_cut = False
+    def cut_short(self, stop: Stop) -> Stop:
+        """The run ends before the round it is in is complete: as if that round had not begun; how it ends."""
         self.block_pool.roll_back()
         trouble = self.save()
-        self.recorder.stop = Stop("; ".join(filter(None, (reason, trouble))), status)
+        return Stop("; ".join(filter(None, (stop.reason, trouble))), stop.status)
 
-    def take_up(self, checkpoint: Checkpoint, certifier: Certifier, max_rounds: int) -> None:
+    def resume(self, checkpoint: Checkpoint, certifier: Certifier, max_rounds: int) -> None:
         """Go on from a checkpoint. Raises RefusedError when no round is left, CheckpointError when it does not fit."""
         saved = checkpoint.content(self._shared, self._vocabulary)
         try:
@@ -94,11 +93,11 @@ class RoundTransaction:
         if progress.k >= max_rounds:
             raise RefusedError(f"{checkpoint.folder} has all of its {progress.k} rounds; raise run.max_rounds to go on")
         self.block_pool.load(checkpoint.folder, checkpoint.block_files, saved.rounds.final.answers)
-        certifier.take_up(progress.proofs)
+        certifier.restore(progress.proofs)
         try:
-            self.recorder.take_up(saved.rounds, checkpoint.folder.parents[1])
+            self.recorder.restore(saved.rounds, checkpoint.folder.parents[1])
         except OSError as error:
-            raise CheckpointError(f"the files of the run cannot be taken up: {error}") from error
+            raise CheckpointError(f"the files of the run cannot be continued: {error}") from error
         self.complete(progress)
 
     def _check(self, saved: object, checkpoint: Checkpoint) -> None:

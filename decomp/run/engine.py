@@ -14,20 +14,19 @@ from decomp.coordinator import Coordinator, Warm
 from decomp.coordinators import Nobody
 from decomp.errors import AskedToStop, CheckpointError, RefusedError, TatonnementError
 from decomp.layout import Layout
-from decomp.messages import Coupling, FloatArray, Key
-from decomp.parallel.asynchronous import AsynchronousBlockPool, AsynchronousSettings
-from decomp.parallel.block_pool import BlockPool, Make, OnFailure
+from decomp.messages import Coupling, Key
+from decomp.parallel.asynchronous import AsynchronousBlockPool
+from decomp.parallel.block_pool import BlockPool, Make
 from decomp.parallel.ranks import Ranks, Serial
 from decomp.rules.base import Setup, State, UpdateRule
 from decomp.rules.wrappers import Damped
 from decomp.run.certificate import Certificate, CertificateSettings, Certifier
 from decomp.run.checkpointed_run import Progress, RoundTransaction
 from decomp.run.convergence import RoundRecord, at_limit, certified, first, look, sketch
+from decomp.run.options import Execution, Limits, Output, Start
 from decomp.run.recorder import Recorder
-from decomp.run.result import Result, Round, Row
-from decomp.run.result_files import GrowingFiles
+from decomp.run.result import Result, Round
 from decomp.run.stopping import Iterate, RunStatus, Stop, StoppingCriterion
-from decomp.storage.checkpoint import Checkpoint, Keeper
 from decomp.storage.stored_columns import StoredColumns
 from decomp.subproblem import Subproblem
 
@@ -39,30 +38,6 @@ _NO_COLUMNS = (
 )
 LIMITS = (RunStatus.ITERATION_LIMIT, RunStatus.DIVERGED)
 PROVEN = (RunStatus.CERTIFIED, RunStatus.CERTIFIED_LINEARISED)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When a run ends without success: after so many rounds, or seconds (None = no limit).
-
-    rebalance_every  after so many rounds blocks may move to ranks that are less busy, by the time they have taken; 0 =
-                they stay. Nothing but the time depends on it
-    schedules   every block's own series are in the result; without them a run of very many blocks ends much sooner
-    """
-
-    max_rounds: int
-    time_limit_s: float | None = None
-    schedules: bool = True
-    rebalance_every: int = 0
-
-    def __post_init__(self) -> None:
-        if self.max_rounds < 1:
-            raise ValueError("max_rounds must be at least 1")
-        if self.rebalance_every < 0:
-            raise ValueError("rebalance_every must be 0 (blocks stay where they are) or a number of rounds")
-        if self.time_limit_s is not None and self.time_limit_s <= 0:
-            raise ValueError("time_limit_s must be positive")
-
 
 P = ParamSpec("P")
 
@@ -92,17 +67,9 @@ def rounds(
     stop: Sequence[StoppingCriterion],
     limits: Limits,
     certificate: CertificateSettings | None = None,
-    ranks: Ranks | None = None,
-    callbacks: Sequence[Callable[[Row], None]] = (),
-    start_price: FloatArray | None = None,
-    interrupted: Callable[[], bool] = lambda: False,
-    on_failure: OnFailure = "stop",
-    files: GrowingFiles | None = None,
-    keeper: Keeper | None = None,
-    resume: Checkpoint | None = None,
-    asynchronous: AsynchronousSettings | None = None,
-    earlier: StoredColumns | None = None,
-    keep_columns: bool = False,
+    start: Start | None = None,
+    execution: Execution | None = None,
+    output: Output | None = None,
 ) -> Generator[Round, None, Result | None]:
     """Coordinate the blocks by prices: yields every complete round on the root, returns the Result there.
 
@@ -111,95 +78,111 @@ def rounds(
     subproblems  blocks by key, or a function that builds the block of a key on the rank that owns it
     coordinator  None: the scenarios of each unit only have to agree
     stop         criteria in order of preference; the first that speaks ends the run
-    start_price  (n,) prices of round 0; None = the coordinator's neutral price
-    interrupted  asked on every rank between blocks and while it waits: True on any of them ends the run, as the time
-                 limit does; a round that is not complete is thrown away
-    on_failure   "stop": a block without an answer ends the run. "hold": its last good answer stands in, marked stale;
-                 until it answers again nothing is proven, and no criterion ends the run
-    files        grow a round at a time; on the root
-    keeper       writes checkpoints; on the root
-    resume       where to go on; on the root
-    asynchronous rounds end when a share of the blocks has answered; None = all of them
-    earlier      what another run has left of blocks with the same data; the rule must keep columns
-    keep_columns leave as much for another run
+    certificate  when bounds are proven; None = at the end only
+    start, execution, output  where the run begins, where it is computed, what it leaves; see decomp.run.options
 
     Blocks without an answer, a coordinator without an answer and a bound that is none end the run as `failed`, with
     everything computed so far in the result. Raises RefusedError before round 0 when the rule needs what the case
-    cannot give, CheckpointError when the run cannot go on from `resume`.
+    cannot give, CheckpointError when the run cannot go on from its checkpoint.
     """
-    coordinator = coordinator or Nobody()
-    ranks = ranks or Serial()
-    make: Make = subproblems.__getitem__ if isinstance(subproblems, Mapping) else subproblems
+    coordinator, start = coordinator or Nobody(), start or Start()
+    execution, output = execution or Execution(), output or Output()
+    ranks = execution.ranks or Serial()
     layout = Layout.of(coupling, len(coordinator.nodes))
-    block_pool = BlockPool(ranks, layout, make, on_failure, coordinator=coordinator)
-    if asynchronous is not None:
-        block_pool = AsynchronousBlockPool(ranks, layout, make, on_failure, asynchronous)
-        rule = rule if asynchronous.damping == 1 else Damped(rule, asynchronous.damping)
+    make: Make = subproblems.__getitem__ if isinstance(subproblems, Mapping) else subproblems
+    block_pool, rule = _pool(ranks, layout, make, coordinator, rule, limits, execution)
     if ranks.rank:
-        ranks.watch(interrupted)
+        ranks.watch(execution.interrupted)
         block_pool.serve()
         return None
     with block_pool:
-        recorder = Recorder(layout, coordinator, block_pool, callbacks, files, schedules=limits.schedules)
-        limit_s = limits.time_limit_s
+        recorder = Recorder(layout, coordinator, block_pool, output.callbacks, output.files, schedules=limits.schedules)
+        clock = _Clock(ranks, recorder, limits.time_limit_s)
+        ranks.watch(lambda: execution.interrupted() or clock.late())
         transaction: RoundTransaction | None = None
-
-        def late() -> bool:
-            return limit_s is not None and recorder.spent_s > limit_s
-
-        def asked_to_stop() -> Stop | None:
-            if late():
-                return Stop(f"{limit_s:g} s are over", RunStatus.TIME_LIMIT)
-            return Stop("a signal asked to stop", RunStatus.INTERRUPTED) if ranks.asked() else None
-
-        def cut() -> Stop:
-            return asked_to_stop() or Stop("a rank was asked to stop", RunStatus.INTERRUPTED)
-
-        ranks.watch(lambda: interrupted() or late())
         try:
-            abilities = _accept(rule, block_pool.build(), coordinator)
-            block_pool.refuse(rule)
-            block_pool.rebalance_every = limits.rebalance_every
-            block_pool.sensitivity = "sensitivity" in rule.uses & abilities
-            held = None
-            if earlier is not None:
-                held, told = earlier.fitted(layout, block_pool.fingerprints())
-                log.info("begins with %s", told)
-            given = Setup.of(layout, coordinator, start_price, abilities, held, block_pool.participants())
-            state = _first_state(given, rule)
-            if state.held() is None and (earlier is not None or keep_columns):
-                raise RefusedError(_NO_COLUMNS.format(type(rule).__name__))
             settings = certificate or CertificateSettings()
-            certifier = Certifier(block_pool, coordinator, abilities, settings.bounds)
-            begin = Progress(0, state, (None,) * len(coordinator.parts()), certifier.memory)
-            transaction = RoundTransaction(begin, rule, block_pool, recorder, keeper)
-            if resume is not None:
-                transaction.take_up(resume, certifier, limits.max_rounds)
-            block_pool.may_be_cut = True
-            try:
-                yield from _loop(
-                    coordinator, rule, transaction, stop, limits.max_rounds, settings, certifier, asked_to_stop
-                )
-            except AskedToStop:
-                ended = cut()
-                transaction.cut_short(ended.reason, ended.status)
-            except TatonnementError as error:
-                transaction.cut_short(str(error), RunStatus.FAILED)
-            block_pool.may_be_cut = False
+            transaction, certifier = _begin(block_pool, coordinator, rule, recorder, settings, start, output)
+            if start.checkpoint is not None:
+                transaction.resume(start.checkpoint, certifier, limits.max_rounds)
+            with block_pool.interruptible():
+                yield from _loop(coordinator, rule, transaction, stop, limits.max_rounds, settings, certifier, clock)
         except (RefusedError, CheckpointError):
             raise
-        except AskedToStop:  # before all blocks were built
-            recorder.stop = cut()
-        except TatonnementError as error:
-            recorder.stop = Stop(str(error), RunStatus.FAILED)
-        if resume is not None and not recorder.rows:
-            still = f"the run has not been taken up, and is as it was after round {resume.rounds - 1}"
+        except (AskedToStop, TatonnementError) as error:
+            ended = clock.cut() if isinstance(error, AskedToStop) else Stop(str(error), RunStatus.FAILED)
+            recorder.stop = ended if transaction is None else transaction.cut_short(ended)
+        if start.checkpoint is not None and not recorder.rows:
+            still = f"the run has not gone on, and is as it was after round {start.checkpoint.rounds - 1}"
             recorder.stop = replace(recorder.stop, reason=f"{recorder.stop.reason}; {still}")
         result = recorder.result(ranks.size)
-        return replace(result, earlier=_left(transaction, coordinator)) if keep_columns and transaction else result
+        return replace(result, columns=_left(transaction, coordinator)) if output.columns and transaction else result
 
 
 run = _to_the_end(rounds)
+
+
+@dataclass(frozen=True, eq=False)
+class _Clock:
+    """Whether the run has been asked to stop, by a signal on any rank or by the time it may take."""
+
+    ranks: Ranks
+    recorder: Recorder
+    limit_s: float | None
+
+    def late(self) -> bool:
+        return self.limit_s is not None and self.recorder.spent_s > self.limit_s
+
+    def asked_to_stop(self) -> Stop | None:
+        if self.late():
+            return Stop(f"{self.limit_s:g} s are over", RunStatus.TIME_LIMIT)
+        return Stop("a signal asked to stop", RunStatus.INTERRUPTED) if self.ranks.asked() else None
+
+    def cut(self) -> Stop:
+        return self.asked_to_stop() or Stop("a rank was asked to stop", RunStatus.INTERRUPTED)
+
+
+def _pool(
+    ranks: Ranks,
+    layout: Layout,
+    make: Make,
+    coordinator: Coordinator,
+    rule: UpdateRule,
+    limits: Limits,
+    execution: Execution,
+) -> tuple[BlockPool, UpdateRule]:
+    """The blocks over the ranks, and the rule with the damping that asynchronous rounds ask for."""
+    apart = execution.asynchronous
+    if apart is None:
+        return BlockPool(ranks, layout, make, limits.on_failure, limits.rebalance_every, coordinator), rule
+    damped = rule if apart.damping == 1 else Damped(rule, apart.damping)
+    return AsynchronousBlockPool(ranks, layout, make, limits.on_failure, apart), damped
+
+
+def _begin(
+    block_pool: BlockPool,
+    coordinator: Coordinator,
+    rule: UpdateRule,
+    recorder: Recorder,
+    settings: CertificateSettings,
+    start: Start,
+    output: Output,
+) -> tuple[RoundTransaction, Certifier]:
+    """Build the blocks, and what the first round begins with. Raises RefusedError."""
+    abilities = block_pool.build(rule.uses)
+    _accept(rule, abilities, coordinator)
+    block_pool.refuse(rule)
+    stored = None
+    if start.columns is not None:
+        stored, text = start.columns.fitted(block_pool.layout, block_pool.fingerprints())
+        log.info("begins with %s", text)
+    setup = Setup.of(block_pool.layout, coordinator, start.price, abilities, stored, block_pool.participants())
+    state = _first_state(setup, rule)
+    if state.held() is None and (start.columns is not None or output.columns):
+        raise RefusedError(_NO_COLUMNS.format(type(rule).__name__))
+    certifier = Certifier(block_pool, coordinator, abilities, settings.bounds)
+    progress = Progress(0, state, (None,) * len(coordinator.parts()), certifier.memory)
+    return RoundTransaction(progress, rule, block_pool, recorder, output.keeper), certifier
 
 
 def iterate(
@@ -227,7 +210,7 @@ def _loop(
     max_rounds: int,
     settings: CertificateSettings,
     certifier: Certifier,
-    asked_to_stop: Callable[[], Stop | None],
+    clock: _Clock,
 ) -> Iterator[Round]:
     block_pool, recorder = transaction.block_pool, transaction.recorder
     for k in range(transaction.progress.k, max_rounds):
@@ -251,7 +234,7 @@ def _loop(
             met = certified(criteria, seen) or met
         if met and met.status not in PROVEN and certificate and certificate.revised:
             met = None  # an exact solve found better integer decisions: go on with those, unless all is proven
-        stop = met or limit or asked_to_stop()
+        stop = met or limit or clock.asked_to_stop()
         recorder.visited.append(point)
         recorder.add(step.round, step.state.w, step.candidate, seen, certificate, stale)
         transaction.complete(Progress(k + 1, step.state, step.warm, certifier.memory))
@@ -280,7 +263,7 @@ def _without_success(
     if stale and stop.status in LIMITS:
         told = "; ".join(
             f"block {name} has not answered since round {transaction.recorder.stale_since[name]}: {why}"
-            for name, why in transaction.block_pool.failures.items()
+            for name, why in transaction.block_pool.failed.failures.items()
         )
         return Stop(f"{stop.reason}, and {told}", RunStatus.FAILED)
     if stop.status in LIMITS and seen.certificate is None and not stale:
@@ -316,7 +299,8 @@ def _first_state(setup: Setup, rule: UpdateRule) -> State:
         raise RefusedError(f"rule {type(rule).__name__}: {error}") from error
 
 
-def _accept(rule: UpdateRule, abilities: frozenset[str], coordinator: Coordinator) -> frozenset[str]:
+def _accept(rule: UpdateRule, abilities: frozenset[str], coordinator: Coordinator) -> None:
+    """Raises RefusedError where coordinator or blocks cannot give what the rule needs."""
     lacking = sorted(rule.needs_of_coordinator - coordinator.abilities)
     if lacking:
         raise RefusedError(
@@ -329,4 +313,3 @@ def _accept(rule: UpdateRule, abilities: frozenset[str], coordinator: Coordinato
             f"rule {type(rule).__name__} needs blocks with {', '.join(missing)}, which not all blocks of this case "
             "declare; a rule that needs nothing but answers to a price is dual_ascent"
         )
-    return abilities

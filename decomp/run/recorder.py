@@ -16,7 +16,7 @@ from decomp.coordinator import Coordinator
 from decomp.errors import CheckpointError, TatonnementError
 from decomp.layout import Answers, Layout
 from decomp.messages import FloatArray, Key, Request
-from decomp.parallel.block_pool import BlockPool
+from decomp.parallel.block_pool import BlockPool, Counts
 from decomp.parallel.vocabulary import misfit
 from decomp.rules.base import Candidate
 from decomp.run.certificate import Certificate
@@ -87,7 +87,7 @@ class Recorder:
 
     @property
     def elapsed_s(self) -> float:
-        """Of the whole run, also before it was taken up."""
+        """Of the whole run, also before it was resumed."""
         return self._earlier_s + self.spent_s
 
     @property
@@ -129,10 +129,10 @@ class Recorder:
             price_residual=seen.price_residual,
             cost=said.answers.expected_cost(),
             **_proven(certificate),
-            block_solves=self.block_pool.block_solves,
+            block_solves=self.block_pool.counts.block_solves,
             unit_prices=tuple(self._unit_prices(said.node_price)),
             wall_time_s=self.elapsed_s,
-            solver_time_s=self.block_pool.solver_time_s,
+            solver_time_s=self.block_pool.counts.solver_time_s,
             stale_blocks="; ".join(self.stale_since),
             late_blocks=0 if said.answers.late is None else int(np.sum(said.answers.late)),
         )
@@ -145,9 +145,9 @@ class Recorder:
         self.rows[-1] = replace(
             self.rows[-1],
             **_proven(certificate),
-            block_solves=self.block_pool.block_solves,
+            block_solves=self.block_pool.counts.block_solves,
             wall_time_s=self.elapsed_s,
-            solver_time_s=self.block_pool.solver_time_s,
+            solver_time_s=self.block_pool.counts.solver_time_s,
         )
 
     def publish(self) -> None:
@@ -167,7 +167,7 @@ class Recorder:
             log.warning("round %d is not in the files, and no later one will be: %s", self.rows[-1].round, error)
             self.files = None
 
-    # -- a run that is taken up --------------------------------------------------------------------------------------
+    # -- a run that is resumed --------------------------------------------------------------------------------------
 
     def memory(self) -> RoundsSoFar:
         """What the rounds so far have left, as plain data."""
@@ -180,8 +180,8 @@ class Recorder:
             certificate=self.certificate,
             stale_since=self.stale_since,
             elapsed_s=self.elapsed_s,
-            block_solves=self.block_pool.block_solves,
-            solver_time_s=self.block_pool.solver_time_s,
+            block_solves=self.block_pool.counts.block_solves,
+            solver_time_s=self.block_pool.counts.solver_time_s,
             offers=self.files.offers_so_far() if self.files is not None else 0,
         )
 
@@ -197,7 +197,7 @@ class Recorder:
             if wrong or len(values) != len(memory.prices):
                 raise CheckpointError(f"its rows have {wrong or f'{len(values)} values'} in {name}")
 
-    def take_up(self, memory: RoundsSoFar, source: Path) -> None:
+    def restore(self, memory: RoundsSoFar, source: Path) -> None:
         """Go on from what `memory` gave; source: the folder with the files of then. Raises OSError."""
         self.prices = list(memory.prices)
         columns = zip(*(memory.rows[name] for name in KEPT), strict=True)
@@ -208,9 +208,9 @@ class Recorder:
         self.visited.extend(memory.visited)
         self.initial, self.final, self.certificate = memory.initial, memory.final, memory.certificate
         self.stale_since, self._earlier_s = dict(memory.stale_since), memory.elapsed_s
-        self.block_pool.block_solves, self.block_pool.solver_time_s = memory.block_solves, memory.solver_time_s
+        self.block_pool.counts = Counts(memory.block_solves, memory.solver_time_s)
         if self.files is not None:
-            self.files.take_up(self.rows, self.prices, self.coordinator.nodes, source, memory.offers)
+            self.files.restore(self.rows, self.prices, self.coordinator.nodes, source, memory.offers)
 
     def _worst_entry(self, said: Round, candidate: Candidate | None) -> str:
         R, spread = residuals(self.layout, said.answers, said.request, candidate)
@@ -264,9 +264,9 @@ class Recorder:
             price=price,
             certificate=certificate,
             details=self.block_pool.detail() if self.schedules and final and stop.status != RunStatus.FAILED else {},
-            block_solves=self.block_pool.block_solves,
+            block_solves=self.block_pool.counts.block_solves,
             wall_time_s=self.elapsed_s,
-            solver_time_s=self.block_pool.solver_time_s,
+            solver_time_s=self.block_pool.counts.solver_time_s,
             ranks=size,
         )
 

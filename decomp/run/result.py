@@ -89,7 +89,7 @@ class Result:
     initial, final  first and last round
     answers, request, check  the final point: the recovered one if it is certified, else the last offers; the request
                     is the coordinator's evaluation of that point; price (n,) goes with it
-    earlier  what another run of these blocks may begin with, where the run was asked to keep it
+    columns  what another run of these blocks may begin with, where the run was asked to keep it
     details  series of every block's own solution at the final point
     """
 
@@ -111,7 +111,7 @@ class Result:
     wall_time_s: float = 0.0
     solver_time_s: float = 0.0
     ranks: int = 1
-    earlier: StoredColumns | None = None
+    columns: StoredColumns | None = None
 
     @property
     def point(self) -> str:

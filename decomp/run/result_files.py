@@ -62,7 +62,7 @@ class GrowingFiles:
             os.fsync(file.fileno())
             return os.fstat(file.fileno()).st_size
 
-    def take_up(
+    def restore(
         self, rows: Sequence[Row], prices: Sequence[FloatArray], nodes: Sequence[str], source: Path, offers: int
     ) -> None:
         """Write the files anew as they were after these rounds; offers: the first bytes of offers.csv in `source`."""
@@ -125,8 +125,8 @@ def write_rows(result: Result, folder: Path, growing: GrowingFiles | None = None
         growing.end(result)
     else:
         _write_csv(folder / "offers.csv", OFFERS, final_offers(result))
-    if result.earlier is not None:
-        written.append(result.earlier.write(folder))
+    if result.columns is not None:
+        written.append(result.columns.write(folder))
     else:
         (folder / FILE).unlink(missing_ok=True)  # another run's
     return [*written, *(folder / name for name in ("iterations.csv", "prices.csv", "offers.csv"))]

@@ -63,7 +63,7 @@ class CheckpointSettings:
 class Keeper:
     """Writes the checkpoints of one run into `folder`; identity tells which case and versions they belong to.
 
-    resumed  the round the run was taken up at from this folder, None for a run from the start or from elsewhere: then
+    resumed  the round the run was resumed at from this folder, None for a run from the start or from elsewhere: then
              checkpoints that lie in the folder are another run's, and are moved to FOLDER.before
     """
 
@@ -128,12 +128,12 @@ class Keeper:
 
     def _into_place(self, beside: Path, done: int) -> None:
         place = self.folder / _name(done)
-        if place.exists():  # taken up before it, because it is damaged
+        if place.exists():  # resumed before it, because it is damaged
             shutil.rmtree(place)
         beside.rename(place)
         _sync(self.folder)
         found = sorted(self.folder.glob("round-*"))
-        # what lies beyond the round that was just written has been found damaged when the run was taken up
+        # what lies beyond the round that was just written has been found damaged when the run was resumed
         for old in [f for f in found if f.name > place.name] + [f for f in found if f.name <= place.name][
             : -self.settings.keep
         ]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 VERSIONS = ("tatonnement", "numpy", "scipy", "highspy", "piqp", "pyomo")
-# what may differ when a run is taken up: how long it may go on, how often it is saved, what a failing block does
+# what may differ when a run is resumed: how long it may go on, how often it is saved, what a failing block does
 MAY_CHANGE = (
     "case.title", "case.about", "run.max_rounds", "run.time_limit_s", "run.on_failure", "run.rebalance_every",
     "run.columns",

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 SUMMARY = "result.json"
 RUNNING = "running"
-ASIDE = ".before"  # where the files of the run before lie until this one has taken up its work
+ASIDE = ".before"  # where the files of the run before lie until this one has begun
 OWN = (".running", ".running.lock", ".room", ASIDE)  # of any run, and of no case
 CHECKPOINTS = ("checkpoints", "checkpoints.before")  # a run that starts anew moves them itself
 UPFRONT = ("iterations.csv", "prices.csv", "offers.csv")

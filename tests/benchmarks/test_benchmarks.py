@@ -33,7 +33,8 @@ from decomp.messages import Key, Signal, Status
 from decomp.parallel.ranks import Serial
 from decomp.rules import ADMM
 from decomp.run.certificate import CertificateSettings
-from decomp.run.engine import Limits, run
+from decomp.run.engine import run
+from decomp.run.options import Limits
 from decomp.run.stopping import Gap, RunStatus
 
 DOCS = ROOT / "docs" / "benchmarks.md"

@@ -24,7 +24,8 @@ from decomp.parallel.block_pool import BlockPool
 from decomp.parallel.ranks import Serial
 from decomp.rules import ADMM, DualAscent
 from decomp.run.certificate import CertificateSettings
-from decomp.run.engine import Limits, run
+from decomp.run.engine import run
+from decomp.run.options import Limits
 from decomp.run.result import Result
 from decomp.run.stopping import Residual
 from decomp.steps import Step, constant

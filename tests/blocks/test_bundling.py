@@ -12,7 +12,8 @@ from decomp.blocks.bundling import bundled
 from decomp.messages import Coupling, Key, Signal, Status
 from decomp.rules import Bundle, ProgressiveHedging
 from decomp.run.certificate import CertificateSettings
-from decomp.run.engine import Limits, run
+from decomp.run.engine import run
+from decomp.run.options import Limits
 from decomp.run.stopping import Gap, RunStatus
 from problems.lec.community import LocalEnergyCommunity
 from problems.risk import Risk, add_risk, with_value_at_risk

@@ -18,7 +18,7 @@ from scipy.optimize import LinearConstraint, minimize
 from decomp.parallel.ranks import Serial
 from decomp.rules import RULES
 from decomp.run.certificate import CertificateSettings
-from decomp.run.engine import Limits
+from decomp.run.options import Limits
 from decomp.run.stopping import CRITERIA, RunStatus
 from decomp.steps import STEPS
 

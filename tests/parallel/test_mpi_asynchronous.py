@@ -68,7 +68,7 @@ def test_a_held_block_says_why_also_when_its_answer_is_late(tmp_path, case, monk
     assert told["stale_blocks"] == ["u7/0"]
     assert "block u7/0 has not answered since round" in told["reason"]
     assert told["reason"].endswith("ZeroDivisionError: a community without heat")
-    assert "u7/0 is held at its last good answer: ZeroDivisionError" in done.stderr
+    assert "u7/0 is represented by its last good answer: ZeroDivisionError" in done.stderr
 
 
 def test_no_answer_is_older_than_allowed(tmp_path, case):

@@ -20,7 +20,8 @@ from decomp.parallel.serialization import decode, encode
 from decomp.parallel.vocabulary import MESSAGES
 from decomp.rules import ADMM
 from decomp.run.certificate import CertificateSettings
-from decomp.run.engine import Limits, run
+from decomp.run.engine import run
+from decomp.run.options import Execution, Limits, never
 from decomp.run.stopping import Residual
 
 HOURS = 5
@@ -118,11 +119,11 @@ def make(key: Key):
     return Teller(rng.uniform(0.5, 3, HOURS), rng.normal(size=HOURS), -20, 20, n=HOURS)
 
 
-def ran(ranks, coordinator, rounds=12, **more):
+def ran(ranks, coordinator, interrupted=never, rounds=12, **more):
     settings = {"certificate": CertificateSettings(every=3), **more}
     return run(
         make, coordinator, ADMM(0.3), coupling=couplings(), stop=[Residual(1e-12, 1e-12)], limits=Limits(rounds),
-        ranks=ranks, **settings,
+        execution=Execution(ranks=ranks, interrupted=interrupted), **settings,
     )  # fmt: skip
 
 
@@ -179,7 +180,7 @@ def test_parts_are_left_out_once_a_rank_is_asked_to_stop(size):
             return super().answer(part, query, reports, warm)
 
     market = Slow()
-    result = on_threads(size, lambda ranks: ran(Serial() if size == 1 else ranks, market, interrupted=asked.is_set))[0]
+    result = on_threads(size, lambda ranks: ran(Serial() if size == 1 else ranks, market, asked.is_set))[0]
     assert result.status == "interrupted"
     assert len(result.rows) == 2
     third = [part for what, part, _ in market.who if what == "answer"][2 * HOURS :]
@@ -259,7 +260,8 @@ def test_blocks_that_move_change_no_figure(size, caplog):
 
     def ran_with(ranks, every):
         return run(
-            busy, Hourly(), ADMM(0.3), coupling=couplings(), stop=[Residual(1e-12, 1e-12)], ranks=ranks,
+            busy, Hourly(), ADMM(0.3), coupling=couplings(), stop=[Residual(1e-12, 1e-12)],
+            execution=Execution(ranks=ranks),
             limits=Limits(14, rebalance_every=every), certificate=CertificateSettings(bounds=False),
         )  # fmt: skip
 
@@ -298,7 +300,8 @@ def test_block_that_cannot_be_saved_stays_and_the_run_goes_on(caplog):
 
     def shy(ranks, every):
         return run(
-            make_shy, Hourly(), ADMM(0.3), coupling=alike, stop=[Residual(1e-12, 1e-12)], ranks=ranks,
+            make_shy, Hourly(), ADMM(0.3), coupling=alike, stop=[Residual(1e-12, 1e-12)],
+            execution=Execution(ranks=ranks),
             limits=Limits(6, rebalance_every=every), certificate=CertificateSettings(bounds=False),
         )  # fmt: skip
 

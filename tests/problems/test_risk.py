@@ -19,7 +19,8 @@ from decomp.errors import InputError
 from decomp.messages import Coupling, Key, Signal
 from decomp.rules import ADMM, Bundle, ProgressiveHedging
 from decomp.run.certificate import CertificateSettings
-from decomp.run.engine import Limits, run
+from decomp.run.engine import run
+from decomp.run.options import Limits
 from decomp.run.stopping import Gap, RunStatus
 from problems.risk import ENTRY, Risk, add_risk, tail_mean, with_value_at_risk
 

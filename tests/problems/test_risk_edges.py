@@ -9,7 +9,8 @@ from uncertain_market import MORE, SCENARIOS, Producer, couplings, network, opti
 from decomp.messages import Key
 from decomp.rules import ADMM, APP, BarzilaiBorwein, Bundle
 from decomp.run.certificate import CertificateSettings
-from decomp.run.engine import Limits, run
+from decomp.run.engine import run
+from decomp.run.options import Limits
 from decomp.run.stopping import Gap, RunStatus
 from problems.risk import Risk, tail_mean, value_at_risk
 

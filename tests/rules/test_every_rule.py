@@ -15,7 +15,8 @@ from decomp.messages import Key
 from decomp.rules import RULES, DualAscent
 from decomp.run.certificate import CertificateSettings
 from decomp.run.console import last_lines
-from decomp.run.engine import Limits, run
+from decomp.run.engine import run
+from decomp.run.options import Limits
 from decomp.run.result_files import write
 from decomp.run.stopping import Gap, RunStatus
 from decomp.steps import Step, constant

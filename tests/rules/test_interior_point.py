@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pyomo.environ as pyo
 import pytest
-from restarts import recorded, taken_up
+from resuming import recorded, resumed
 
 from benchmarks.synthetic import Synthetic, Table
 from decomp.blocks.interior.barrier import Barrier, Bounds, drawn_back
@@ -19,7 +17,8 @@ from decomp.errors import RefusedError
 from decomp.messages import Coupling, Key, Signal
 from decomp.rules import InteriorPoint
 from decomp.run.certificate import CertificateSettings
-from decomp.run.engine import Limits, run
+from decomp.run.engine import run
+from decomp.run.options import Limits
 from decomp.run.stopping import Gap
 
 CERTIFY = {"stop": [Gap(1e-5, 1e-9, "total")], "certificate": CertificateSettings(every=1)}
@@ -251,8 +250,8 @@ def stochastic_part():
 
 
 def test_it_is_resumed_to_the_same_bytes(tmp_path):
-    taken_up(partial(_started, recorded), tmp_path, [1, 3])
+    resumed(_started, tmp_path, [1, 3])
 
 
-def _started(recorded, folder, resume=None):
+def _started(folder, resume=None):
     return recorded(stochastic_part(), InteriorPoint(), folder, 6, resume)

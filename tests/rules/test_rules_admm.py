@@ -22,7 +22,8 @@ from decomp.rules.anderson import Memory, accelerate
 from decomp.rules.penalties import cost_proportional
 from decomp.rules.recovery import realisable, slopes
 from decomp.run.certificate import CertificateSettings
-from decomp.run.engine import Limits, iterate, run
+from decomp.run.engine import iterate, run
+from decomp.run.options import Limits
 from decomp.run.stopping import Gap, RunStatus
 from decomp.steps import Step, constant
 

@@ -19,7 +19,8 @@ from decomp.coordinators import Exchange
 from decomp.messages import Key
 from decomp.rules import ADMM, Bundle, Newton
 from decomp.run.certificate import CertificateSettings
-from decomp.run.engine import Limits, run
+from decomp.run.engine import run
+from decomp.run.options import Limits, Start
 from decomp.run.stopping import Gap, RunStatus
 
 PAIRS = [(Newton(), "qp"), (ADMM(), "qp"), (Bundle(), "lp")]
@@ -154,7 +155,7 @@ def test_an_open_mip_gap_lifts_no_bound_above_what_prices_can_prove():
         blocks, market, coupling = knapsacks(rel_gap)
         result = run(
             blocks, market, Bundle(), coupling=coupling, stop=[Gap(1e-9, 0.0, "total")], limits=Limits(rounds),
-            certificate=CertificateSettings(every=1), start_price=start_price,
+            certificate=CertificateSettings(every=1), start=Start(price=start_price),
         )  # fmt: skip
         return result.certificate, max(block.worst for block in blocks.values())
 

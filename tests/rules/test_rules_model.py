@@ -25,7 +25,8 @@ from decomp.rules.master import Columns, solve_master
 from decomp.rules.proximal_columns import worth_asking
 from decomp.rules.restricted import choose
 from decomp.run.certificate import CertificateSettings
-from decomp.run.engine import Limits, run
+from decomp.run.engine import run
+from decomp.run.options import Limits
 from decomp.run.stopping import Gap, RunStatus
 from decomp.subproblem import Subproblem
 

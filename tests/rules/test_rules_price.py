@@ -34,7 +34,8 @@ from decomp.rules import (
 from decomp.rules.dual_space import Point, metric
 from decomp.rules.level import Level
 from decomp.run.certificate import CertificateSettings
-from decomp.run.engine import Limits, iterate, run
+from decomp.run.engine import iterate, run
+from decomp.run.options import Limits
 from decomp.run.stopping import Gap, RunStatus
 from decomp.steps import Step, constant
 

@@ -10,7 +10,8 @@ from farmer import YIELD, Farmer, farmer
 from decomp.messages import Key, Signal
 from decomp.rules import ADMM
 from decomp.run.certificate import CertificateSettings
-from decomp.run.engine import Limits, run
+from decomp.run.engine import run
+from decomp.run.options import Limits
 from decomp.run.stopping import Gap, RunStatus
 
 

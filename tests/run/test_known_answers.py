@@ -14,7 +14,8 @@ from decomp.parallel.block_pool import BlockPool
 from decomp.parallel.ranks import Serial
 from decomp.rules import ADMM, DualAscent, Setup
 from decomp.run.certificate import CertificateSettings
-from decomp.run.engine import Limits, iterate, run
+from decomp.run.engine import iterate, run
+from decomp.run.options import Execution, Limits, Output
 from decomp.run.stopping import Divergence, Gap, Residual, RunStatus
 from decomp.steps import Step, constant, exponential, inverse, inverse_sqrt
 
@@ -277,7 +278,7 @@ def test_interrupted_run_keeps_what_it_has():
     rounds = []
     result = run(
         blocks, market, ADMM(0.1), coupling=coupling, stop=[Residual(1e-9, 1e-9)], limits=Limits(50),
-        callbacks=[rounds.append], interrupted=lambda: len(rounds) == 3,
+        output=Output(callbacks=[rounds.append]), execution=Execution(interrupted=lambda: len(rounds) == 3),
     )  # fmt: skip
     assert result.status == RunStatus.INTERRUPTED
     assert len(result.rows) == 3

@@ -1,4 +1,4 @@
-"""Columns of an earlier run: kept on request, taken up by blocks with the same data only, never taken for a bound."""
+"""Columns of an earlier run: kept on request, used by blocks with the same data only, never taken for a bound."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ def test_columns_of_none_of_the_units_and_prices_of_other_nodes_are_mistakes(ear
         earlier.price(("a", "b"), "f")
 
 
-# -- the same on any number of ranks, and when taken up ----------------------------------------------------------------
+# -- the same on any number of ranks, and when resumed ----------------------------------------------------------------
 
 
 @pytest.mark.mpi
@@ -261,7 +261,7 @@ def test_two_ranks_begin_and_leave_the_same(command, case, tmp_path):
     assert (tmp_path / "1" / FILE).read_bytes() == (tmp_path / "2" / FILE).read_bytes()
 
 
-def test_a_run_that_is_taken_up_goes_on_with_the_columns_it_began_with(command, case, tmp_path):
+def test_a_run_that_is_resumed_goes_on_with_the_columns_it_began_with(command, case, tmp_path):
     saved = (
         *CHANGED,
         *BEGIN,

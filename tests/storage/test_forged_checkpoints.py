@@ -21,6 +21,7 @@ from paths import SUPPORT
 from decomp.case.config import load
 from decomp.errors import CheckpointError, RefusedError
 from decomp.run.engine import run
+from decomp.run.options import Output, Start
 from decomp.run.result_files import GrowingFiles
 from decomp.storage.checkpoint import MANIFEST, ROOT, Checkpoint, CheckpointSettings, Keeper, find_checkpoint
 
@@ -59,7 +60,9 @@ def go(folder: Path, rounds: int, resume: Checkpoint | None = None) -> Any:
     keeper = Keeper(folder / "checkpoints", CheckpointSettings(every_rounds=1, keep=1), read.identity)
     return run(
         read.problem.subproblem, read.problem.coordinator, read.rule, coupling=read.problem.couplings, stop=read.stop,
-        limits=read.limits, certificate=read.certificate, files=GrowingFiles(folder), keeper=keeper, resume=resume,
+        limits=read.limits, certificate=read.certificate,
+        output=Output(files=GrowingFiles(folder), keeper=keeper),
+        start=Start(checkpoint=resume),
     )  # fmt: skip
 
 
@@ -108,7 +111,7 @@ def put(place: Path, arrays: dict[str, np.ndarray], structure: Any) -> None:
     seal(place)
 
 
-def take_up(folder: Path) -> Any:
+def go_on(folder: Path) -> Any:
     read = load(folder / "case.toml", [f"run.max_rounds={ROUNDS}"])
     return go(folder, ROUNDS, find_checkpoint(folder / "checkpoints", read.identity))
 
@@ -127,11 +130,11 @@ def spots(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from spots(inner)
 
 
-def test_a_checkpoint_sealed_anew_is_taken_up(forged):
+def test_a_checkpoint_sealed_anew_is_resumed(forged):
     place = only_checkpoint(forged)
     arrays = arrays_of(place)
     put(place, arrays, structure_of(arrays))
-    assert len(take_up(forged).rows) == ROUNDS
+    assert len(go_on(forged).rows) == ROUNDS
 
 
 def test_no_rule_no_step_and_no_function_is_written_down(stopped):
@@ -154,7 +157,7 @@ def test_a_command_in_place_of_the_rule_is_refused(forged, tmp_path):
         auto["fields"]["rule"] = {"class": "dual_ascent.DualAscent", "fields": {"step": step}}
         put(place, arrays, structure)
         with pytest.raises(CheckpointError):
-            take_up(forged)
+            go_on(forged)
         assert not marker.exists()
 
 
@@ -175,7 +178,7 @@ def test_a_pickle_is_not_read(forged, tmp_path):
     held[0] = Starts(tmp_path / "marker")
     put(place, {**arrays, "0": held}, structure_of(arrays))
     with pytest.raises(CheckpointError, match="array of objects"):
-        take_up(forged)
+        go_on(forged)
     assert not (tmp_path / "marker").exists()
 
 
@@ -191,7 +194,7 @@ def test_an_array_that_says_it_is_huge_takes_no_memory(forged, method):
                 entry.write(head.getvalue()) if name == "0" else np.lib.format.write_array(entry, value)
     seal(place)
     with pytest.raises(CheckpointError, match=r"which is not its size|compressed"):
-        take_up(forged)
+        go_on(forged)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +210,7 @@ def test_an_array_that_says_it_is_huge_takes_no_memory(forged, method):
 def test_a_manifest_that_lies_is_refused(forged, change, words):
     seal(only_checkpoint(forged), change)
     with pytest.raises(CheckpointError, match=words):
-        take_up(forged)
+        go_on(forged)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +231,7 @@ def test_fields_are_what_their_annotations_say(forged, kind, field, value, words
     next(t for t in tables(structure) if t.get("class") == kind)["fields"][field] = value
     put(place, arrays, structure)
     with pytest.raises(CheckpointError, match=words):
-        take_up(forged)
+        go_on(forged)
 
 
 def drawn(structure: Any, draw: random.Random) -> Any:
@@ -253,7 +256,7 @@ def test_drawn_changes_are_refused_in_words_or_harmless(forged):
         shutil.copytree(whole, place)
         put(place, arrays, drawn(structure_of(arrays), draw))
         try:
-            take_up(forged)
+            go_on(forged)
         except (CheckpointError, RefusedError):
             refused += 1
     assert refused > 75

@@ -1,4 +1,4 @@
-"""Real mpiexec: ranks killed or signalled, runs taken up on other numbers of ranks, blocks that fail."""
+"""Real mpiexec: ranks killed or signalled, runs resumed on other numbers of ranks, blocks that fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that is taken up again ends with the files of one that was never interrupted; bad checkpoints are refused."""
+"""A run that is resumed ends with the files of one that was never interrupted; bad checkpoints are refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from closed_form import QuadraticBlock, exchange, two_lecs, unit
 from farmer import farmer
 from mpi_jobs import TIMES, contents
 from paths import CASES, ROOT
-from restarts import recorded, taken_up
+from resuming import recorded, resumed
 from rough_case import CASE, only, rough_case, summary, trouble
 from uncertain_market import by_hand
 
@@ -40,7 +40,8 @@ from decomp.parallel.vocabulary import Vocabulary, is_kind
 from decomp.rules import ADMM, RULES, Newton, ProgressiveHedging
 from decomp.rules.penalties import Penalty
 from decomp.rules.wrappers import Damped
-from decomp.run.engine import Limits, run
+from decomp.run.engine import run
+from decomp.run.options import Execution, Limits, Output, Start
 from decomp.run.result_files import GrowingFiles
 from decomp.run.stopping import Residual, RunStatus
 from decomp.steps import Step, constant
@@ -85,7 +86,7 @@ def rough(tmp_path):
 # -- the same end ------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_taken_up_after_any_round_ends_with_the_same_files(command, rough, tmp_path):
+def test_a_run_resumed_after_any_round_ends_with_the_same_files(command, rough, tmp_path):
     assert command(rough, "--out", tmp_path / "whole") == 0
     whole, end = contents(tmp_path / "whole"), summary(tmp_path / "whole")
     rounds = len(whole["rows"])
@@ -100,7 +101,7 @@ def test_a_run_taken_up_after_any_round_ends_with_the_same_files(command, rough,
 
 
 @pytest.mark.parametrize("record", ["last", "all"])
-def test_a_run_taken_up_in_another_folder_leaves_the_first_as_it_is(command, rough, tmp_path, record):
+def test_a_run_resumed_in_another_folder_leaves_the_first_as_it_is(command, rough, tmp_path, record):
     settings = ("--set", f"run.record='{record}'")
     assert command(rough, "--out", tmp_path / "whole", *settings) == 0
     first = only(tmp_path / "whole", tmp_path / "first", 5)
@@ -146,7 +147,7 @@ def test_a_round_cut_short_leaves_no_trace():
     blocks[Key("a")] = Counted(1.0)
     result = run(
         blocks, market, ADMM(0.1), coupling=coupling, stop=[Residual(1e-9, 1e-9)], limits=Limits(50),
-        interrupted=lambda: len(solved) == 4,
+        execution=Execution(interrupted=lambda: len(solved) == 4),
     )  # fmt: skip
     assert solved == [0, 1, 2, 3]  # the other block was not asked any more
     assert (result.status, len(result.rows), result.block_solves) == ("interrupted", 3, 6)
@@ -155,7 +156,7 @@ def test_a_round_cut_short_leaves_no_trace():
 
 
 def test_blocks_asked_together_do_not_keep_a_signal_waiting(monkeypatch):
-    monkeypatch.setattr(worker, "TOGETHER_S", 0.1)
+    monkeypatch.setattr(worker, "BATCH_S", 0.1)
     solved = []
 
     class Slow(QuadraticBlock):
@@ -170,7 +171,13 @@ def test_blocks_asked_together_do_not_keep_a_signal_waiting(monkeypatch):
     blocks = {Key(f"u{i:02d}"): Slow(1.0) for i in range(60)}
     market = Exchange(["a"], np.array([3.0]), (np.array([-9.0]), np.array([9.0])))
     result = run(
-        blocks, market, ADMM(0.1), coupling=coupling, stop=[], limits=Limits(9), interrupted=lambda: len(solved) >= 2
+        blocks,
+        market,
+        ADMM(0.1),
+        coupling=coupling,
+        stop=[],
+        limits=Limits(9),
+        execution=Execution(interrupted=lambda: len(solved) >= 2),
     )
     assert (result.status, len(result.rows)) == ("interrupted", 0)
     assert 2 <= len(solved) <= 4  # one alone, then as many as take a tenth of a second
@@ -188,8 +195,9 @@ def test_a_last_point_that_nobody_can_value_costs_no_result(monkeypatch):
 
     monkeypatch.setattr(market, "evaluate", evaluate)
     result = run(
-        blocks, market, ADMM(0.1), coupling=coupling, stop=[], limits=Limits(50), callbacks=[told.append],
-        interrupted=lambda: len(told) == 2,
+        blocks, market, ADMM(0.1), coupling=coupling, stop=[], limits=Limits(50),
+        output=Output(callbacks=[told.append]),
+        execution=Execution(interrupted=lambda: len(told) == 2),
     )  # fmt: skip
     assert (result.status, len(result.rows), result.objective) == ("interrupted", 2, None)
     assert set(result.details) == set(blocks)
@@ -200,7 +208,9 @@ def test_a_run_in_circles_is_seen_by_the_run_that_takes_it_up(tmp_path):
         blocks, network, coupling = two_lecs()
         return run(
             blocks, network, RULES["dual_ascent"](Step(constant, {"a": 15.0})), coupling=coupling, stop=[],
-            limits=Limits(rounds), keeper=Keeper(tmp_path, CheckpointSettings(every_rounds=5), {}), resume=resume,
+            limits=Limits(rounds),
+            output=Output(keeper=Keeper(tmp_path, CheckpointSettings(every_rounds=5), {})),
+            start=Start(checkpoint=resume),
         )  # fmt: skip
 
     whole = circle(100)
@@ -232,7 +242,7 @@ def test_a_signal_while_blocks_are_built_leaves_the_rest_unbuilt(command, rough,
 
 
 @pytest.mark.parametrize("record", ["last", "all"])
-def test_a_run_that_is_stopped_before_it_is_taken_up_stays_as_it_was(command, rough, tmp_path, monkeypatch, record):
+def test_a_run_that_is_stopped_before_it_is_resumed_stays_as_it_was(command, rough, tmp_path, monkeypatch, record):
     settings = ("--set", f"run.record='{record}'")
     assert command(rough, "--out", tmp_path / "whole", *settings) == 0
     cut = only(tmp_path / "whole", tmp_path / "cut", 5)
@@ -240,13 +250,13 @@ def test_a_run_that_is_stopped_before_it_is_taken_up_stays_as_it_was(command, ro
     with monkeypatch.context() as asked:
         asked.setenv("ROUGH_SIGNAL_AT", "building u1/0")
         assert command(rough, "--out", cut, "--resume", cut, *settings) == 0
-    assert "not been taken up, and is as it was after round 4" in summary(cut)["reason"]
+    assert "not gone on, and is as it was after round 4" in summary(cut)["reason"]
     assert contents(cut) == before
     assert command(rough, "--out", cut, "--resume", cut, *settings) == 0
     assert contents(cut) == contents(tmp_path / "whole")
 
 
-# -- every rule is taken up --------------------------------------------------------------------------------------------
+# -- every rule is resumed --------------------------------------------------------------------------------------------
 
 
 def campus_run(rule: str, rounds: int, folder: Path, resume: Path | None = None) -> dict:
@@ -259,48 +269,48 @@ def case_run(case: Case, rounds: int, folder: Path, resume: Path | None = None) 
     p = case.problem
     return recorded(
         (p.subproblem, p.coordinator, p.couplings), case.rule, folder, rounds, resume, case.identity,
-        start_price=case.start_price,
+        start=case.start,
     )  # fmt: skip
 
 
-def taken_up_on_the_campus(rule: str, folder: Path, rounds: int, at: Sequence[int]) -> None:
-    taken_up(partial(campus_run, rule, rounds), folder, at)
+def resumed_on_the_campus(rule: str, folder: Path, rounds: int, at: Sequence[int]) -> None:
+    resumed(partial(campus_run, rule, rounds), folder, at)
 
 
 @pytest.mark.parametrize("name", ["at nodes", "alone"])
-def test_newton_is_taken_up(tmp_path, name):
+def test_newton_is_resumed(tmp_path, name):
     *problem, _ = by_hand(name == "at nodes")
 
     def started(folder, resume=None):
         return recorded(problem, Newton(), folder, 6, resume)
 
-    taken_up(started, tmp_path, [1, 2, 3])
+    resumed(started, tmp_path, [1, 2, 3])
 
 
-def test_progressive_hedging_is_taken_up(tmp_path):
+def test_progressive_hedging_is_resumed(tmp_path):
     def started(folder, resume=None):
         make, coupling = farmer()
         return recorded((make, None, coupling), ProgressiveHedging(), folder, 20, resume)
 
-    taken_up(started, tmp_path, [1, 4, 13])
+    resumed(started, tmp_path, [1, 4, 13])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_progressive_hedging_of_committed_bids_is_taken_up(tmp_path):
+def test_progressive_hedging_of_committed_bids_is_resumed(tmp_path):
     case = load(MICROGRID, ["market.stage='committed'", "stop={}"], "progressive_hedging")
-    taken_up(partial(case_run, case, 5), tmp_path, [2])
+    resumed(partial(case_run, case, 5), tmp_path, [2])
 
 
-def test_the_bundle_on_the_campus_is_taken_up(tmp_path):
-    taken_up_on_the_campus("bundle", tmp_path, 4, [2])
+def test_the_bundle_on_the_campus_is_resumed(tmp_path):
+    resumed_on_the_campus("bundle", tmp_path, 4, [2])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("rule", sorted(set(RULES) - {"newton", "progressive_hedging"}))
-def test_every_rule_on_the_campus_is_taken_up(tmp_path, rule):
-    taken_up_on_the_campus(rule, tmp_path, 6, [1, 4])
+def test_every_rule_on_the_campus_is_resumed(tmp_path, rule):
+    resumed_on_the_campus(rule, tmp_path, 6, [1, 4])
 
 
 @pytest.mark.slow
@@ -311,7 +321,7 @@ def test_new_solver_objects_and_blocks_asked_alone_change_no_byte(tmp_path, monk
         return case_run(load(STOCHASTIC, [*texts, *more], "admm"), 3, tmp_path / name)
 
     together = files("together")
-    monkeypatch.setattr(worker, "MOST_TOGETHER", 1)
+    monkeypatch.setattr(worker, "MOST_IN_BATCH", 1)
     assert files("alone") == together
     assert files("fresh", "solver.fresh_every=1") == together
 
@@ -489,7 +499,7 @@ def test_checkpoints_of_an_earlier_run_are_moved_not_mixed(command, rough, tmp_p
     assert len(list((tmp_path / "out" / "checkpoints").iterdir())) == 2
 
 
-def test_a_run_taken_up_elsewhere_leaves_the_checkpoints_found_there(command, rough, tmp_path):
+def test_a_run_resumed_elsewhere_leaves_the_checkpoints_found_there(command, rough, tmp_path):
     assert command(rough, "--out", tmp_path / "other", "--set", "run.max_rounds=7") == 0
     assert command(rough, "--out", tmp_path / "first", "--set", "run.max_rounds=3") == 0
     again = ("--out", tmp_path / "other", "--resume", tmp_path / "first", "--set", "run.max_rounds=5")
@@ -666,11 +676,12 @@ def bytes_a_round(case_file: Path, folder: Path, first: int, rounds: int) -> flo
         if row.round + 1 in (first, rounds):
             held[row.round + 1] = tracemalloc.get_traced_memory()[0]
 
+    keeper = Keeper(folder / "checkpoints", CheckpointSettings(every_rounds=45), case.identity)
     tracemalloc.start()
     result = run(
         case.problem.subproblem, case.problem.coordinator, case.rule, coupling=case.problem.couplings, stop=case.stop,
-        limits=case.limits, certificate=case.certificate, callbacks=[look], files=GrowingFiles(folder),
-        keeper=Keeper(folder / "checkpoints", CheckpointSettings(every_rounds=45), case.identity),
+        limits=case.limits, certificate=case.certificate,
+        output=Output([look], GrowingFiles(folder), keeper),
     )  # fmt: skip
     tracemalloc.stop()
     assert len(result.rows) == rounds

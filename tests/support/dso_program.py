@@ -16,7 +16,8 @@ from decomp.messages import Coupling, Key
 from decomp.parallel.ranks import find_ranks
 from decomp.rules import ADMM
 from decomp.run.certificate import CertificateSettings
-from decomp.run.engine import Limits, run
+from decomp.run.engine import run
+from decomp.run.options import Execution, Limits
 from decomp.run.result_files import write
 from problems.dso.coordinator import DSO
 from problems.dso.settings import DsoSettings
@@ -90,7 +91,7 @@ def solved(dso: Counting, ranks):
     n = hours * len(dso.settings.products)
     return run(
         lambda key: make(key, n, hours), dso, ADMM(1e-3), coupling=couplings(dso), stop=[], limits=Limits(4),
-        certificate=CertificateSettings(every=2), ranks=ranks,
+        certificate=CertificateSettings(every=2), execution=Execution(ranks=ranks),
     )  # fmt: skip
 
 

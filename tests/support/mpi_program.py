@@ -18,7 +18,8 @@ from decomp.parallel import block_pool as fleet
 from decomp.parallel.ranks import find_ranks
 from decomp.rules import ADMM
 from decomp.run.certificate import CertificateSettings
-from decomp.run.engine import Limits, run
+from decomp.run.engine import run
+from decomp.run.options import Execution, Limits
 from decomp.run.result_files import write
 from decomp.run.stopping import Gap, Residual
 
@@ -64,7 +65,7 @@ for i in range(10):
 market = Exchange([f"n{b}" for b in range(3)], np.array([4.0, 3.0, 2.0]), (np.full(3, -200.0), np.full(3, 200.0)))
 result = run(
     make, market, ADMM(0.3), coupling=couplings, stop=[Gap(1e-7, 0.0, "total"), Residual(1e-6, 1e-6)],
-    limits=Limits(200), certificate=CertificateSettings(every=5), ranks=ranks,
+    limits=Limits(200), certificate=CertificateSettings(every=5), execution=Execution(ranks=ranks),
 )  # fmt: skip
 code = 0
 if result is not None:

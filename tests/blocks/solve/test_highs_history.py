@@ -123,7 +123,7 @@ def test_fresh_solver_objects_give_the_same_bits(run: tuple[bool, list[Response]
 
 
 @pytest.mark.parametrize("moment", [1, 7, 12])
-def test_a_state_taken_up_elsewhere_gives_the_same_bits(run: tuple[bool, list[Response]], moment: int) -> None:
+def test_a_state_resumed_elsewhere_gives_the_same_bits(run: tuple[bool, list[Response]], moment: int) -> None:
     whole, expected = run
     here = Prosumer(whole, settings=BlockSettings(tangents_per_term=3))
     for s in signals()[:moment]:

@@ -7,6 +7,7 @@ from paths import CASES
 
 from decomp.case.config import load
 from decomp.run.engine import run
+from decomp.run.options import Execution, Output
 from decomp.run.stopping import RunStatus
 
 CASE = CASES / "chalmers_undervoltage.toml"
@@ -49,7 +50,9 @@ def test_interrupted_market_keeps_its_rounds():
     rounds = []
     result = run(
         problem.subproblem, problem.coordinator, case.rule, coupling=problem.couplings, stop=case.stop,
-        limits=case.limits, callbacks=[rounds.append], interrupted=lambda: bool(rounds),
+        limits=case.limits,
+        output=Output(callbacks=[rounds.append]),
+        execution=Execution(interrupted=lambda: bool(rounds)),
     )  # fmt: skip
     assert result.status == RunStatus.INTERRUPTED
     assert len(result.rows) == 1

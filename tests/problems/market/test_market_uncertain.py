@@ -184,6 +184,7 @@ def test_an_averse_community_pays_for_its_tail() -> None:
 SELLS = (
     THREE,
     "lec.LEC2.load_peak_kw=5",
+    "lec.LEC2.bus_load='instead'",
     "lec.LEC2.heat_peak_kw=20",
     "lec.LEC2.heat_mean_kw=10",
     "lec.LEC2.risk={alpha=0.6, beta=0.5}",

@@ -18,7 +18,8 @@ from decomp.rules import ProgressiveHedging
 from decomp.rules.auto import Auto
 from decomp.rules.bundle import Bundle
 from decomp.run.certificate import CertificateSettings
-from decomp.run.engine import Limits, run
+from decomp.run.engine import run
+from decomp.run.options import Limits
 from decomp.run.stopping import Gap, RunStatus
 from problems.microgrid.bidding import bidding_curves
 from problems.microgrid.block import bid_limits

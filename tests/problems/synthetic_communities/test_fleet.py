@@ -14,7 +14,8 @@ from campus import CASES
 from decomp.case.config import load
 from decomp.errors import InputError
 from decomp.messages import Key, Signal
-from decomp.run.engine import Limits, run
+from decomp.run.engine import run
+from decomp.run.options import Limits
 from problems.market.problem import ReactiveMarket
 from problems.market.settings import MarketSettings
 from problems.network.from_tables import Tables, read_tables
