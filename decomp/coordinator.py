@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.linalg import block_diag
+from scipy import linalg, sparse
 
 from decomp.errors import AskedToStop
-from decomp.messages import BoolArray, Check, FloatArray, IntArray, Key, QuadraticModel, Query, Request
+from decomp.messages import BoolArray, Check, FloatArray, IntArray, Key, Matrix, QuadraticModel, Query, Request
 from decomp.parallel.row_tasks import Found, Steps, Work
 
 Reports = Mapping[Key, FloatArray]
@@ -169,12 +169,18 @@ def _join(coordinator: Coordinator, models: list[QuadraticModel | None]) -> Quad
         z_cols[rows] = model.z_cols + at
         at += len(model.q)
     return QuadraticModel(
-        P=block_diag(*(m.P for m in given)),
-        A=block_diag(*(m.A for m in given)),
+        P=_beside([m.P for m in given]),
+        A=_beside([m.A for m in given]),
         **{name: np.concatenate([getattr(m, name) for m in given]) for name in ("q", "lo", "hi", "lb", "ub")},
         z_cols=z_cols,
         offset=sum(m.offset for m in given),
     )
+
+
+def _beside(matrices: list[Matrix]) -> Matrix:
+    if any(sparse.issparse(matrix) for matrix in matrices):
+        return sparse.block_diag(matrices, format="csr")
+    return np.asarray(linalg.block_diag(*matrices))
 
 
 def _stack(values: list[FloatArray | None]) -> FloatArray:

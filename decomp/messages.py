@@ -12,14 +12,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+Matrix: TypeAlias = FloatArray | sparse.spmatrix | sparse.sparray  # large ones are sparse
 
 
 class Key(NamedTuple):
@@ -193,15 +195,20 @@ class Query:
 class QuadraticModel:
     """g(Z) = min 1/2 v'Pv + q'v + offset,  lo <= A v <= hi,  lb <= v <= ub,  Z = v[z_cols]. Free bounds are +-inf."""
 
-    P: FloatArray
+    P: Matrix
     q: FloatArray
-    A: FloatArray
+    A: Matrix
     lo: FloatArray
     hi: FloatArray
     lb: FloatArray
     ub: FloatArray
     z_cols: IntArray
     offset: float = 0.0
+
+    @property
+    def linear(self) -> bool:
+        """Has it no quadratic cost?"""
+        return not sparse.csr_matrix(self.P).count_nonzero()
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,10 @@ _HOME = {
     "decomp.blocks.pyomo_block": ("BlockSettings", "ConvexTerm", "Initial", "PyomoSubproblem"),
     "decomp.case.config": ("Case", "load", "from_tables"),
     "decomp.coordinator": ("Coordinator",),
-    "decomp.coordinators": ("Consensus", "Exchange", "Nobody", "Quadratic"),
+    "decomp.coordinators": (
+        "AtLeast", "Band", "BlockCoordinator", "Capacity", "Consensus", "ConvexCost", "Exchange", "Nobody",
+        "PyomoCoordinator", "Quadratic", "Rows", "coordinator_unit",
+    ),
     "decomp.errors": ("InputError", "Mistake", "RefusedError", "TatonnementError"),
     "decomp.layout": ("Answers", "Layout", "Signals"),
     "decomp.messages": (
@@ -46,7 +49,20 @@ if TYPE_CHECKING:
     from decomp.blocks.pyomo_block import BlockSettings, ConvexTerm, Initial, PyomoSubproblem
     from decomp.case.config import Case, from_tables, load
     from decomp.coordinator import Coordinator
-    from decomp.coordinators import Consensus, Exchange, Nobody, Quadratic
+    from decomp.coordinators import (
+        AtLeast,
+        Band,
+        BlockCoordinator,
+        Capacity,
+        Consensus,
+        ConvexCost,
+        Exchange,
+        Nobody,
+        PyomoCoordinator,
+        Quadratic,
+        Rows,
+        coordinator_unit,
+    )
     from decomp.errors import InputError, Mistake, RefusedError, TatonnementError
     from decomp.layout import Answers, Layout, Signals
     from decomp.messages import Check, Coupling, Key, QuadraticModel, Query, Request, Response, Signal, Status

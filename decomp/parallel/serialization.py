@@ -1,7 +1,8 @@
 """Plain data as JSON structure and arrays, and back: for checkpoints, and as one stretch of floats between ranks.
 
-Data only: numbers, texts, arrays, containers, and dataclasses, named tuples and enumerations of a `Vocabulary`. Reading
-imports nothing, looks up no function and calls no constructor, and every field must be what its annotation says.
+Data only: numbers, texts, arrays, sparse matrices, containers, and dataclasses, named tuples and enumerations of a
+`Vocabulary`. Reading imports nothing, looks up no function and calls no constructor but that of a sparse matrix, and
+every field must be what its annotation says.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from decomp.errors import CheckpointError
 from decomp.messages import FloatArray
@@ -21,6 +23,7 @@ from decomp.parallel.vocabulary import Vocabulary, is_named_tuple, misfit
 Structure = Any  # what the json module can write
 WORD = 8  # bytes of a float: everything in a message begins at a multiple
 LARGEST = 2**63  # whole numbers are smaller than this
+COMPRESSED = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix}
 NOTHING: Mapping[str, Any] = {}
 NOT_UNDERSTOOD = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
@@ -91,6 +94,10 @@ class _Writer:
             return value
         if isinstance(value, np.ndarray):
             return {"array": self._array(value, where)}
+        if sparse.issparse(value) and value.format in COMPRESSED:
+            parts = (value.data, value.indices, value.indptr)
+            shape = [int(size) for size in value.shape]
+            return {"sparse": [value.format, shape, [self._array(part, where) for part in parts]]}
         if isinstance(value, np.generic):
             return {"scalar": self._array(np.asarray(value), where)}
         if isinstance(value, enum.Enum):
@@ -162,6 +169,8 @@ class _Reader:
             return self._shared[content]
         if kind == "array":
             return self._arrays[content]
+        if kind == "sparse":
+            return self._sparse(*content)
         if kind == "scalar":
             return self._arrays[content][()]
         if kind == "enum":
@@ -184,6 +193,14 @@ class _Reader:
         if kind == "bytes":
             return bytes.fromhex(content)
         raise CheckpointError(f"its structure is not understood: {kind}")
+
+    def _sparse(self, kind: str, shape: list[int], parts: list[int]) -> Any:
+        data, indices, indptr = (self._arrays[i] for i in parts)
+        if len(shape) != 2 or data.dtype.kind not in "fiub":
+            raise CheckpointError("it holds a sparse matrix that is none")
+        matrix = COMPRESSED[kind]((data, indices, indptr), shape=tuple(shape))
+        matrix.check_format(full_check=True)  # an index outside would be read from elsewhere in memory
+        return matrix
 
     def _each(self, items: list[Structure]) -> list[Any]:
         return [self.read(item) for item in items]

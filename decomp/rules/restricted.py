@@ -34,7 +34,7 @@ def choose(
     A solution better than NEAR above the model's bound at this price takes none of the others. None where g is not
     linear, or where nothing was found.
     """
-    if np.any(model.P):
+    if not model.linear:
         return None
     columns = columns.only(_near(layout, columns, price))
     part, part_block = _patterns(columns)

@@ -85,12 +85,31 @@ def solve(
     v, rows = np.clip(found[0], lb, ub), found[1]
     rows = np.where(((rows > 0) & ~np.isfinite(hi)) | ((rows < 0) & ~np.isfinite(lo)), 0.0, rows)
     curve = P @ v
-    gradient = curve + q + A.T @ rows
+    return Solution(v, rows, lower_bound(-0.5 * float(v @ curve), curve + q, v, rows, A, lo, hi, lb, ub))
+
+
+def lower_bound(
+    constant: float,
+    slope: FloatArray,
+    v: FloatArray,
+    rows: FloatArray,
+    A: sparse.spmatrix | FloatArray,
+    lo: FloatArray,
+    hi: FloatArray,
+    lb: FloatArray,
+    ub: FloatArray,
+) -> float:
+    """min constant + slope'u over lo <= Au <= hi, lb <= u <= ub, from below, by any row multipliers.
+
+    A convex function lies above its tangent plane: with that of its value and slope at v this bounds its minimum, too.
+    """
+    rows = np.where(((rows > 0) & ~np.isfinite(hi)) | ((rows < 0) & ~np.isfinite(lo)), 0.0, rows)
+    gradient = slope + A.T @ rows
     ends = np.where(gradient > 0, lb, ub)
     # a column without a bound on that side can only hide rounding: its gradient is taken where it is
     tangent = float(np.sum(gradient * np.where(np.isfinite(ends), ends, v)))
     sides = np.where(rows > 0, np.where(np.isfinite(hi), hi, 0.0), np.where(np.isfinite(lo), lo, 0.0))
-    return Solution(v, rows, float(-0.5 * v @ curve + tangent - rows @ sides))
+    return float(constant + tangent - rows @ sides)
 
 
 def _sparsely(
