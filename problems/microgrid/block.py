@@ -111,7 +111,7 @@ class MicrogridScenario(PyomoSubproblem):
         return model
 
     def convex_terms(self, model: pyo.ConcreteModel) -> Sequence[ConvexTerm]:
-        return self._convex
+        return self.microgrid.solver.met(self._convex)
 
     def detail(self, response: Response) -> Mapping[str, FloatArray]:
         """Series (T,) by "<unit>/<quantity>_<unit of measure>", the microgrid's own under MG."""

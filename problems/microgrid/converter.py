@@ -184,7 +184,7 @@ class Converter(Unit):
             return t >= dt * self.om_usd_per_mwh * apparent
 
         return AlgebraicTerm(
-            [b.cost_usd[k] for k in steps], arguments, function, gradient, f"{b.name}.cost_usd", exact=exact
+            [b.cost_usd[k] for k in steps], arguments, function, gradient, f"{b.name}.cost_usd", exact=exact, money=True
         )
 
     def _loss(self, b: pyo.Block, steps: Sequence[int], *, additional: bool) -> list[AlgebraicTerm]:

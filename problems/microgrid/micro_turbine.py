@@ -288,7 +288,7 @@ class MicroTurbine(Unit):
 
         return AlgebraicTerm(
             [b.cost_usd[k] for k in steps], [list(a) for a in arguments], function, gradient, f"{b.name}.cost_usd",
-            exact=exact,
+            exact=exact, money=True,
         )  # fmt: skip
 
     def _loss(self, b: pyo.Block, steps: Sequence[int]) -> list[AlgebraicTerm]:

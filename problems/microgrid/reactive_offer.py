@@ -104,5 +104,6 @@ class ReactiveOffer(BaseModel):
             lambda r: [2 * half * r],
             f"{b.name}.q_third_usd",
             exact=lambda t, r: t >= half * r**2,
+            money=True,
         )
         return [cost + b.q_third_usd[k] for k, cost in zip(steps, costs, strict=True)], [term]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,7 +18,7 @@ from problems.microgrid.load import Load
 from problems.microgrid.micro_turbine import MicroTurbine
 from problems.microgrid.solar import Solar
 from problems.microgrid.storage import Storage
-from problems.microgrid.unit import ReactiveCost, Size, Unit
+from problems.microgrid.unit import AlgebraicTerm, ReactiveCost, Size, Unit
 from problems.microgrid.wind import WindTurbine
 from problems.time_series import TimeSettings
 
@@ -127,16 +128,24 @@ class BiddingSettings(_Table):
 class SolverSettings(_Table):
     """Table [solver]: how one scenario's problem is solved.
 
-    tangent_usd   a convex cost may be this far below its function; limits may be exceeded by as many MW
+    tangent_usd   how far tangents may be below a convex cost
+    tangent_mw    how far they may be below losses and apparent powers. Points stay on the safe side of these limits by
+                  as much, so that they keep them, and the bound counts it: it goes into the gap. Below 1e-7 neither can
+                  be met, for rows are not held closer, and 1e-7 is taken
     mip_gap_usd   absolute gap of mixed-integer solves
     """
 
-    tangent_usd: float = Field(default=1e-4, gt=0, allow_inf_nan=False)
+    tangent_usd: float = Field(default=1e-5, gt=0, allow_inf_nan=False)
+    tangent_mw: float = Field(default=1e-7, gt=0, allow_inf_nan=False)
     mip_gap_usd: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
 
     def block(self) -> BlockSettings:
         """The settings of a block."""
         return BlockSettings(tangent_tol=self.tangent_usd, mip_abs_gap=self.mip_gap_usd)
+
+    def met(self, terms: Sequence[AlgebraicTerm]) -> list[AlgebraicTerm]:
+        """The terms with the tolerance that they are met to."""
+        return [replace(term, tolerance=self.tangent_usd if term.money else self.tangent_mw) for term in terms]
 
 
 class UnitTables(_Table):

@@ -31,9 +31,11 @@ class AlgebraicTerm(ConvexTerm):
     """A convex term that can also be written as a constraint, for solvers that take nonlinear models.
 
     exact  (epigraph, x_1, .., x_k) -> a Pyomo relation, for one term
+    money  its epigraph is a cost in $, else a power in MW or MVA
     """
 
     exact: Callable[..., Any] = lambda t, *x: t >= sum(x)
+    money: bool = False
 
 
 @dataclass(frozen=True)

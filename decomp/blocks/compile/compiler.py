@@ -222,7 +222,10 @@ class Reader:
                     self.nonlinear(term.name, f"argument {part} is an expression; define a variable equal to it")
                 else:
                     given[j, i] = pyo.value(part)
-        return Group(np.array(epigraph, np.int64), column, given, term.function, term.gradient, term.name, term.touches)
+        return Group(
+            np.array(epigraph, np.int64), column, given, term.function, term.gradient, term.name, term.touches,
+            tolerance=term.tolerance,
+        )  # fmt: skip
 
     def column(self, where: str, v: Any) -> int:
         if id(v) in self.index:

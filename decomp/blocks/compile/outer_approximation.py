@@ -28,6 +28,8 @@ class ConvexTerm:
     gradient   (x_1, .., x_k), each (m,) -> k arrays (m,); a subgradient where f has a kink
     name       for messages
     touches    (T, k) points at which tangents touch where they are settled beforehand (tangents = "fixed")
+    tolerance  how far below its function the term may be in a solve, in units of the epigraph where a row, a bound or
+               an offer holds that, else in units of the cost; None = settings.tangent_tol
     """
 
     epigraph: Any
@@ -36,6 +38,7 @@ class ConvexTerm:
     gradient: Gradient
     name: str = "convex term"
     touches: Sequence[Sequence[float]] = ()
+    tolerance: float | None = None
 
     @classmethod
     def norm(cls, epigraph: Any, variables: Sequence[Any], name: str = "norm") -> ConvexTerm:
@@ -65,6 +68,7 @@ class Group:
     name: str
     touches: Sequence[Sequence[float]] = ()
     settled: bool = False  # its tangents are rows of the program
+    tolerance: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +114,7 @@ class Terms:
     """All convex terms of a program, numbered through the groups.
 
     epigraph (M,) column of t; column (M, k) of the arguments, -1 = the number in `given` (M, k), or no argument;
-    open (M,) False where the tangents are rows of the program and no more are wanted
+    open (M,) False where the tangents are rows of the program and no more are wanted; tolerance (M,), nan = none given
     """
 
     groups: tuple[Group, ...] = ()
@@ -118,6 +122,7 @@ class Terms:
     column: IntArray = field(init=False)
     given: FloatArray = field(init=False)
     open: BoolArray = field(init=False)
+    tolerance: FloatArray = field(init=False)
     _calls: tuple[tuple[Function, Gradient, int, Any], ...] = field(init=False)  # alike groups are asked at once
     _all_decided: bool = field(init=False)
     distinct: bool = field(init=False)  # no epigraph variable belongs to two terms
@@ -126,8 +131,9 @@ class Terms:
         width = max((len(g.column) for g in self.groups), default=0)
         size = sum(len(g.epigraph) for g in self.groups)
         column, given = np.full((size, width), -1, np.int64), np.zeros((size, width))
-        is_open = np.ones(size, bool)
+        is_open, tolerance = np.ones(size, bool), np.full(size, np.nan)
         for group, rows in self.by_group():
+            tolerance[rows] = np.nan if group.tolerance is None else group.tolerance
             is_open[rows] = not group.settled
             column[rows, : len(group.column)] = group.column.T
             given[rows, : len(group.column)] = group.given.T
@@ -137,6 +143,7 @@ class Terms:
             ("column", column),
             ("given", given),
             ("open", is_open),
+            ("tolerance", tolerance),
             ("_calls", self._alike()),
             ("_all_decided", bool(np.all(column >= 0))),
             ("distinct", len(set(epigraph.tolist())) == len(epigraph)),
@@ -170,7 +177,7 @@ class Terms:
 
     def data(self) -> tuple[Any, ...]:
         """All its numbers and functions, without the names."""
-        groups = [(g.function, g.gradient, len(g.epigraph), g.touches, g.settled) for g in self.groups]
+        groups = [(g.function, g.gradient, len(g.epigraph), g.touches, g.settled, g.tolerance) for g in self.groups]
         return (self.epigraph, self.column, self.given, groups)
 
     def with_given(self, given: FloatArray) -> Terms:
@@ -243,21 +250,21 @@ class Terms:
                 pool = pool.plus(self.tangents(moved, wanted))
         return pool
 
-    def violated(self, x: FloatArray, weight: FloatArray, tolerance: float) -> IntArray:
-        """Numbers of the open terms with weight (f - t) > tolerance at x."""
-        short = weight * (self.values(self.arguments(x)) - x[self.epigraph])
-        return np.flatnonzero(self.open & (short > tolerance))
+    def violated(self, x: FloatArray, allowed: FloatArray) -> IntArray:
+        """Numbers of the open terms with f - t > allowed (M,) at x."""
+        short = self.values(self.arguments(x)) - x[self.epigraph]
+        return np.flatnonzero(self.open & (short > allowed))
 
     def more_tangents(
-        self, x: FloatArray, violated: IntArray, pool: Pool, dual: FloatArray, weight: FloatArray, tolerance: float
+        self, x: FloatArray, violated: IntArray, pool: Pool, dual: FloatArray, tolerance: FloatArray
     ) -> Pool:
         """Tangents that cut the point x off, and those around where the optimum is likely to be.
 
         The multipliers of a term's tangents say which slope the rest of the program asks of it: the mean of f'(a_i) by
         the weights dual_i. To second order f' has this slope at a, the mean of the a_i by the same weights. Tangents at
-        a and at a +- h, so short that f at the corners between them is met within the tolerance (curvature c:
-        c |h|^2 / 8 = tolerance), end the search in a few rounds where cuts at x alone halve the error. h points from x
-        to where the tangent of the largest multiplier touches, and is no longer than that.
+        a and at a +- h, so short that f at the corners between them is met within the term's tolerance (curvature c:
+        c |h|^2 / 8 = tolerance (M,)), end the search in a few rounds where cuts at x alone halve the error. h points
+        from x to where the tangent of the largest multiplier touches, and is no longer than that.
         """
         here = self.arguments(x)
         cuts = self.tangents(here, violated)
@@ -275,6 +282,6 @@ class Terms:
         usable = usable[curvature[usable] > 0]
         step = np.zeros_like(here)
         # this curvature is c |away|^2, so that |h| is |away| times the root; 0.9 keeps clear of the tolerance
-        root = np.sqrt(8 * tolerance / (weight[usable] * curvature[usable]))
+        root = np.sqrt(8 * tolerance[usable] / curvature[usable])
         step[usable] = 0.9 * np.minimum(root, 1.0)[:, None] * away[usable]
         return cuts.plus(*(self.tangents(centre + side * step, usable) for side in (0.0, 1.0, -1.0)))

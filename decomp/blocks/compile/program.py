@@ -76,6 +76,13 @@ class Program:
         return np.abs(self.cost[self.terms.epigraph]) + (self._coupled | np.isfinite(self.ub))[self.terms.epigraph]
 
     @cached_property
+    def limiting(self) -> BoolArray:
+        """(M,) the terms whose epigraph variable a row, an upper bound or an offer holds: below the function it is no
+        error of the cost but a limit that is broken."""
+        held = (self._coupled | np.isfinite(self.ub))[self.terms.epigraph]
+        return np.asarray(held & ~np.isin(self.terms.epigraph, self.curve))
+
+    @cached_property
     def _coupled(self) -> BoolArray:
         coupled = np.zeros(len(self.cost), bool)
         for matrix in (self.A, self.coupling, self.quad):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -188,7 +188,7 @@ class SymbolicReader(Reader):
                     self._given.append((self._groups, j, member, s.constant_slope))
             numbers.append(values)
         self._groups += 1
-        return super().term(ConvexTerm(term.epigraph, numbers, term.function, term.gradient, term.name, term.touches))
+        return super().term(replace(term, variables=numbers))
 
     def given(self, terms: Terms) -> sparse.csr_matrix:
         """Slopes (M k, p) of the numbers in the terms."""

@@ -158,7 +158,7 @@ class WarmLinear:
         if lb is not before[0] or ub is not before[1]:
             bounds = (lb * self.inverse)[None], (ub * self.inverse)[None]
         if program.row_lo is not before[2] or program.row_hi is not before[3]:
-            level = self.loaded.level * self.factor
+            level = self.scaled.floor(self.loaded) * self.factor
             lo, hi = program.row_lo * self.scaled.row, program.row_hi * self.scaled.row
             sides = np.append(lo, level)[None], np.append(hi, np.full(len(level), np.inf))[None]
         return bounds, sides

@@ -59,7 +59,7 @@ def solve_mixed(
     )
     column = scaled.column
     pass_rows(solver, scaled.rows_of(program), cost * column, lb / column, ub / column)
-    add_rows(solver, scaled.tangent_rows(pool)[0])
+    add_rows(solver, scaled.tangent_rows(pool, lifted=False)[0])  # its bound has to be one of the terms themselves
     whole = np.flatnonzero(program.integer).astype(np.int32)
     kind = np.full(len(whole), int(highspy.HighsVarType.kInteger), np.uint8)
     solver.changeColsIntegrality(len(whole), whole, kind)

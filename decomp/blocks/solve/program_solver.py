@@ -21,6 +21,8 @@ from decomp.blocks.solve.solver_state import BlockSettings, WarmState
 from decomp.messages import FloatArray, Status
 
 LIMIT_TEXT = "the solver reached its time or iteration limit without a feasible point; raise time_limit_s"
+HELD = 1e-7  # the solvers hold rows to within this: no tangent can be met closer
+ROUNDING = 1e-9  # a limiting term holds to within this, relative to 1 and its value
 FITS = 1e-9  # a row without columns holds to within this, relative to the offers
 HOLDS = 1e-6  # share of its term from which a multiplier says that a tangent holds
 BEYOND = (
@@ -72,15 +74,30 @@ class ProgramSolver:
     """Answers questions about programs of one structure: the same matrix pattern, terms and integers.
 
     Warm states go in and come out; solver objects are kept to save work.
+
+    A convex term t >= f whose t a row, a bound or an offer holds is no cost that could be corrected afterwards: where t
+    is below f the point breaks a limit, and its cost is none of a feasible point. Such a term's tangents are lifted by
+    its tolerance d, t >= tangent + d, and tangents are added until they are closer than d to f where it matters: then
+    t >= f, and the point is feasible. Bounds are those of weak duality over the tangents themselves, so that what the
+    lifts cost stands in the gap. Where a program has no point that keeps d away from its limits, none is lifted: its
+    points keep these limits to within d, as a solver keeps rows.
     """
 
     def __init__(
-        self, program: Program, settings: BlockSettings, first_options: Options, later_options: Options
-    ) -> None:
+        self, program: Program, settings: BlockSettings, first_options: Options, later_options: Options,
+        lifted: bool = True,
+    ) -> None:  # fmt: skip
         self.settings = settings
+        given = program.terms.tolerance
+        limiting = program.limiting & program.terms.open
+        asked = np.where(np.isnan(given), settings.tangent_tol, given)
+        self.tolerance = np.where(limiting, np.maximum(asked, HELD), asked)
+        self.lift = np.where(limiting & lifted, self.tolerance, 0.0)
+        self.limiting = limiting
+        self._bare: ProgramSolver | None = None
         self.integer = np.flatnonzero(program.integer)
         self.first_options, self.later_options = first_options, later_options
-        self.scaled = Scaled.of(program)
+        self.scaled = Scaled.of(program, self.lift)
         self.quadratic = Quadratic(program, self.scaled)
         self.warm = WarmLinear(self.scaled, settings.fresh_every)
         self.forms: dict[bytes, Any] = {}  # matrices of penalised solves in a batch
@@ -128,11 +145,11 @@ class ProgramSolver:
         """Integers from a mixed-integer solve (without penalty), then the continuous program with them fixed."""
         options = self.first_options if state.basis is None else self.later_options
         program = question.program
-        s, weight = self.settings, program.term_weight
+        s = self.settings
         bound, settled = None, False
         cost = question.cost.copy()
         cost[program.curve] = 1.0
-        weight = weight + np.isin(program.terms.epigraph, program.curve)
+        allowed = self._errors(program, cost)
         answer = None
         rel_gap = max(s.mip_rel_gap, question.mip_gap or 0.0)
         presolve = not question.careful
@@ -147,7 +164,7 @@ class ProgramSolver:
             if answer.bound is not None:
                 bound = answer.bound if bound is None else max(bound, answer.bound)
             terms = program.terms
-            violated = terms.violated(answer.x, weight, s.tangent_tol)
+            violated = terms.violated(answer.x, allowed)
             if not len(violated):
                 settled = True
                 break
@@ -178,26 +195,42 @@ class ProgramSolver:
         fixed = question if state.whole is None else replace(question, lb=lb, ub=ub)
         program = question.program
         curved = program.quad is not None or question.stiffness is not None
-        terms, weight, strategy = program.terms, program.term_weight, PRIMAL
+        terms, strategy = program.terms, PRIMAL
+        tolerance = self._errors(program, program.cost)
+        lifted = self.lift > 0
         for round_ in range(self.settings.tangent_rounds):
             step = self._curved_step(fixed, state) if curved else self._linear_step(fixed, state, strategy)
             if not step.status.has_point:
+                if step.status is Status.INFEASIBLE and self.lift.any():
+                    return self._without_lifts(program)._continuous(question, state.after(basis=None))
                 return replace(step, state=state) if step.message else self._explained(step.status, fixed, state)
             state = step.state
             if not terms.open.any():
                 return self._finished(fixed, step, None)
             values = terms.values(terms.arguments(step.x))
-            short = weight * (values - step.x[terms.epigraph])
-            violated = np.flatnonzero(terms.open & (short > self.settings.tangent_tol))
+            short = values - step.x[terms.epigraph]
+            allowed = np.where(lifted, ROUNDING * (1.0 + np.abs(values)), tolerance)
+            violated = np.flatnonzero(terms.open & (short > allowed))
             if not len(violated):
                 return self._finished(fixed, step, terms.lifted(step.x, values))
             if round_ + 1 < self.settings.tangent_rounds:
-                more = terms.more_tangents(
-                    step.x, violated, state.pool, step.pool_dual, weight, self.settings.tangent_tol
-                )
+                more = terms.more_tangents(step.x, violated, state.pool, step.pool_dual, tolerance)
                 state = state.with_tangents(more)
                 strategy = DUAL  # a cut leaves the basis dual feasible
         return replace(self._finished(fixed, step, None), status=Status.FEASIBLE, message=TANGENT_TEXT)
+
+    def _errors(self, program: Program, cost: FloatArray) -> FloatArray:
+        """(M,) how far tangents may be below each term where it matters: its tolerance, over its cost if it is none of
+        the limiting ones."""
+        price = np.where(self.limiting, 1.0, np.abs(cost[program.terms.epigraph]))
+        with np.errstate(divide="ignore"):
+            return np.asarray(self.tolerance / price)
+
+    def _without_lifts(self, program: Program) -> ProgramSolver:
+        """The same without lifts, for programs that have no point away from their limits."""
+        if self._bare is None:
+            self._bare = ProgramSolver(program, self.settings, self.first_options, self.later_options, lifted=False)
+        return self._bare
 
     def _constant(self, question: Question, state: WarmState) -> Outcome:
         """A program without columns: its rows hold or they do not."""

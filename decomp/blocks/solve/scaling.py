@@ -28,7 +28,8 @@ class Rows:
 class Scaled:
     """A program's rows as R A S with R, S diagonal powers of two: no digit is lost on the way there or back.
 
-    row (m,), column (n,): the factors R and S.
+    row (m,), column (n,): the factors R and S; lift (M,): so much above its tangents the epigraph variable of each term
+    is kept.
     """
 
     row: FloatArray
@@ -36,12 +37,14 @@ class Scaled:
     rows: Rows
     terms: Terms
     base: sparse.csr_matrix
+    lift: FloatArray
 
     @classmethod
-    def of(cls, program: Program) -> Scaled:
+    def of(cls, program: Program, lift: FloatArray | None = None) -> Scaled:
         row, column = factors(program.A, program.integer)
         A = _times(program.A, row, column)
-        return cls(row, column, Rows(A, program.row_lo * row, program.row_hi * row), program.terms, program.A)
+        return cls(row, column, Rows(A, program.row_lo * row, program.row_hi * row), program.terms, program.A,
+                   np.zeros(len(program.terms)) if lift is None else lift)  # fmt: skip
 
     def rows_of(self, program: Program) -> Rows:
         """The rows of a program of this structure; their numbers may be others."""
@@ -55,14 +58,19 @@ class Scaled:
         A = self.rows.A
         return np.asarray(data * self.column[A.indices] * np.repeat(self.row, np.diff(A.indptr)))
 
-    def tangent_rows(self, pool: Pool) -> tuple[Rows, FloatArray]:
-        """The pool's tangents as scaled rows, and their row factors."""
+    def floor(self, pool: Pool) -> FloatArray:
+        """(p,) what t - sum_j slope_j x_j is kept above, for each tangent of the pool: its level, lifted."""
+        return pool.level + self.lift[pool.term]
+
+    def tangent_rows(self, pool: Pool, *, lifted: bool = True) -> tuple[Rows, FloatArray]:
+        """The pool's tangents as scaled rows, and their row factors; not lifted, they are a relaxation of the terms."""
         A = tangent_matrix(self.terms, pool, len(self.column))
         data = A.data * self.column[A.indices]
         row = power_of_two(1.0 / np.maximum.reduceat(np.abs(data), A.indptr[:-1])) if len(pool) else np.zeros(0)
         data *= np.repeat(row, np.diff(A.indptr))
         scaled = sparse.csr_matrix((data, A.indices, A.indptr), shape=A.shape)
-        return Rows(scaled, pool.level * row, np.full(len(pool), np.inf)), row
+        level = self.floor(pool) if lifted else pool.level
+        return Rows(scaled, level * row, np.full(len(pool), np.inf)), row
 
 
 def _times(A: sparse.csr_matrix, row: FloatArray, column: FloatArray) -> sparse.csr_matrix:

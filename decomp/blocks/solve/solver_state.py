@@ -21,7 +21,8 @@ class BlockSettings:
 
     tangents        "adaptive": added where a point violates them; "fixed": only those that touch where the convex terms
                     say. Fixed ones are faster and smaller, and their answers those of a coarser cost
-    tangent_tol     a convex term may be this far below its function, in units of the cost
+    tangent_tol     a convex term may be this far below its function, in units of the cost, and its tangents where it is
+                    a limit: points stay on the safe side by as much (see ConvexTerm.tolerance), 1e-7 at least
     tangent_rounds  most rounds of adding tangents within one solve; reaching it makes the answer FEASIBLE, not OPTIMAL
     tangents_per_term  so many are kept on average; beyond twice as many those idle for longest are thrown away
     mip_abs_gap     absolute gap of mixed-integer solves, in units of the cost

@@ -202,6 +202,26 @@ def test_the_shipped_case_has_the_independent_optimum(overrides, right):
     assert -solve_extensive(problem).objective == pytest.approx(theirs.objective, rel=2e-7)
 
 
+@pytest.mark.parametrize("tangent", [1e-3, 1e-5, 1e-9])
+def test_bound_and_cost_enclose_the_true_optimum_however_coarse_the_tangents_are(tangent):
+    given = {**tables(5, stage="per_scenario", reactive_required_mvar=1.3), "risk": {"w": 0.5, "delta": 0.6}}
+    given["solver"] = {"tangent_usd": tangent, "tangent_mw": tangent}
+    given["solar"]["PV"] |= {"rating_mva": 1.5, "voltage": {"slope_pu_per_mvar": 0.04}}
+    problem = microgrid(given)
+    ours = solve_extensive(problem)
+    theirs = solve(problem.settings.model_dump(exclude_none=True), world_of(problem)).objective
+    rounding = 2e-8 * theirs
+    assert -ours.objective <= theirs + rounding
+    assert -ours.bound >= theirs - rounding
+    assert ours.objective - ours.bound <= 400 * tangent + 1e-3
+    for series in by_scenario(problem, ours.details).values():
+        for name, rating in (("PV", 1.5), ("WT", 1.1)):
+            q, loss = series[f"{name}/reactive_mvar"], series[f"{name}/loss_mw"]
+            p = series[f"{name}/terminal_mw"]
+            apparent = np.hypot(p, np.abs(q) + (loss if name == "PV" else 0.0))
+            assert np.all(apparent <= rating + 1e-8)
+
+
 def test_a_limit_below_what_the_turbines_always_give_is_refused():
     with pytest.raises(InputError, match=r"infeasible: the grid takes 0.3 MW of energy \(48\).*at least 0.6 MW"):
         load(CASE, ["market.limit.energy_mw=0.3"])
