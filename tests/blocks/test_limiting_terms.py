@@ -1,4 +1,4 @@
-"""Convex terms that limit: points keep them, bounds are of the terms themselves, and what lies between is in the gap."""
+"""Convex terms that limit: points keep them, bounds are of the terms themselves, what lies between is in the gap."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ def test_bound_and_cost_enclose_the_true_optimum_however_coarse_the_tangents_are
     rounding = 2e-8 * theirs
     assert -ours.objective <= theirs + rounding
     assert -ours.bound >= theirs - rounding
-    assert ours.objective - ours.bound <= 400 * tangent + 1e-3
+    assert ours.objective - ours.bound <= 1000 * tangent + 1e-3
     for series in by_scenario(problem, ours.details).values():
         for name, rating in (("PV", 1.5), ("WT", 1.1)):
             q, loss = series[f"{name}/reactive_mvar"], series[f"{name}/loss_mw"]
