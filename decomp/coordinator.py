@@ -31,10 +31,13 @@ class Coordinator(ABC):
 
     abilities  what it can do beyond answering: "model" (its own QuadraticModel when asked). A rule that needs more is
                refused before round 0.
+    linearises   g is not convex, and bounds belong to g linearised at the point that was asked about: costs and bounds
+                 of different rounds are then not compared
     shares_work  parts ask for work in rows (`steps`), so that ranks help each other even where there is one part
     """
 
     abilities: ClassVar[frozenset[str]] = frozenset()
+    linearises: ClassVar[bool] = False
     shares_work: ClassVar[bool] = False
 
     nodes: tuple[str, ...]

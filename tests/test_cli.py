@@ -61,7 +61,7 @@ def test_a_run_shows_its_rounds_and_writes_its_files(command, tiny, capsys):
     assert lines[2].split()[0] == "0"
     assert lines[-4].startswith("residual after ")
     cost = re.match(r"cost(?: at the \w+)? ([\d.]+), lower bound", lines[-3])
-    assert lines[-2].startswith("schedules, tables and figures are of the offers of the last round, not proven")
+    assert lines[-2].startswith("schedules, tables and figures are of the best point found, not proven")
     assert float(cost[1]) == pytest.approx(15.0, abs=1e-4)
     assert all(name in lines[-1] for name in ("result.json", "iterations.csv", "prices.csv", "offers.csv"))
     result = json.loads((out / "result.json").read_text())

@@ -64,7 +64,8 @@ class PyomoSubproblem(Subproblem):
         self.solver, self.settings = solver, settings or BlockSettings()
         self.solver_options, self.later_options = solver_options, later_options
         self._state: Any = None
-        self.abilities = abilities_of(self.backend)  # type: ignore[misc]
+        if type(self).abilities is PyomoSubproblem.abilities:  # what a subclass declares is taken as it is
+            self.abilities = abilities_of(self.backend)  # type: ignore[misc]
         wrong = self.backend.refused_options({**(solver_options or {}), **(later_options or {})})
         if wrong:
             raise InputError(

@@ -54,6 +54,7 @@ class Certificate:
     feasible       the coordinator's limits hold at the recovered point
     revised        an exact solve found better integer decisions: the run has not ended yet
     recovered      "offers" or "request": which point was realised; answers, request, check are of that point
+    is_incumbent   the point is the cheapest one of all rounds, and its cost is that of the problem itself
     w_sum          largest |sum_s pi_s w_us| over scenarios that agree, 0 up to rounding where the bound is valid
     """
 
@@ -70,6 +71,7 @@ class Certificate:
     price: FloatArray
     bound_price: FloatArray
     w_sum: float
+    is_incumbent: bool = False
 
     @property
     def gap(self) -> float | None:
@@ -118,7 +120,15 @@ class Chosen:
     expected: float
 
 
-Memory = tuple[tuple[bytes, Answers] | None, Sweep | None, Sweep | None, Chosen | None]
+@dataclass(frozen=True, eq=False)
+class Incumbent:
+    """The cheapest point realised so far; needed = the active rows of the problem it belongs to."""
+
+    point: Realised
+    needed: bytes
+
+
+Memory = tuple[tuple[bytes, Answers] | None, Sweep | None, Sweep | None, Chosen | None, Incumbent | None]
 
 
 class Certifier:
@@ -133,15 +143,16 @@ class Certifier:
         self._zero: Sweep | None = None
         self._best: Sweep | None = None
         self._chosen: Chosen | None = None
+        self._incumbent: Incumbent | None = None
 
     @property
     def memory(self) -> Memory:
         """What is remembered between rounds, as a plain value."""
-        return self._neutral, self._zero, self._best, self._chosen
+        return self._neutral, self._zero, self._best, self._chosen, self._incumbent
 
     def restore(self, memory: Memory) -> None:
         """Go on from what `memory` gave."""
-        self._neutral, self._zero, self._best, self._chosen = memory
+        self._neutral, self._zero, self._best, self._chosen, self._incumbent = memory
 
     def certify(
         self,
@@ -189,9 +200,11 @@ class Certifier:
             lower = max((b for b, _, _ in found if b is not None), default=None)
             best = next((s for b, _, s in found if b is not None and b == lower), sweep)
             bound_price, self._best = best.price, best
-            if bound_of != "linearised":  # a bound linearised at one point says nothing of another
+            if not self.coordinator.linearises:
                 point = self._more(point, average, candidate, lower)
-                center, reports = layout.totals(layout.mean(point.answers.y)), point.answers.reports()
+        if same and not self.coordinator.linearises:  # a bound linearised at one point says nothing of another
+            point = self._best_so_far(point, state.block_active().tobytes())
+            center, reports = layout.totals(layout.mean(point.answers.y)), point.answers.reports()
         upper = point.cost if np.isfinite(point.cost) else None
         if upper is not None and lower is not None and lower > upper + 1e-7 * (1 + abs(upper)):
             raise BoundError(
@@ -212,6 +225,7 @@ class Certifier:
             price=node_price,
             bound_price=bound_price,
             w_sum=layout.multiplier_sum(state.w)[0],
+            is_incumbent=upper is not None and same and not self.coordinator.linearises,
         )
 
     def _sweep(self, state: State, signals: Signals, said: Round) -> Answers:
@@ -271,8 +285,10 @@ class Certifier:
             return point
         if candidate.averaged is None or average.answers.expected_cost() <= candidate.averaged + WORTH * abs(lower):
             return point
-        settled = candidate.expected <= SETTLED * abs(lower)
-        if not self.evaluates or not settled or point.cost - lower <= WORTH * abs(point.cost):
+        none = not np.isfinite(point.cost)  # then the search does not wait for the bound to settle
+        settled = none or candidate.expected <= SETTLED * abs(lower)
+        near = not none and point.cost - lower <= WORTH * abs(point.cost)
+        if not self.evaluates or not settled or near:
             return point
         known, found = self._chosen, None if self._chosen is None else self._chosen.ybar
         points = [] if found is None else [self._chosen_point(found, point)]
@@ -283,6 +299,15 @@ class Certifier:
                 found = new if found is None or points[1].cost < points[0].cost else found
             self._chosen = Chosen(found, candidate.expected)
         return min(point, *points, key=lambda p: p.cost) if points else point
+
+    def _best_so_far(self, point: Realised, needed: bytes) -> Realised:
+        """The incumbent: this point, or a cheaper one that an earlier round has realised of the same problem."""
+        known = self._incumbent
+        if known is not None and known.needed == needed and known.point.cost <= point.cost:
+            return known.point
+        if np.isfinite(point.cost):
+            self._incumbent = Incumbent(point, needed)
+        return point
 
     def _chosen_point(self, ybar: FloatArray, like: Realised) -> Realised:
         return self._realise("request", self.block_pool.evaluate(like.answers.layout.to_blocks(ybar), keep=False))

@@ -223,7 +223,7 @@ def _loop(
         certificate = proof() if settings.every and (k + 1) % settings.every == 0 and not stale else None
         seen = look(step, certificate, recorder.elapsed_s)
         point = sketch(np.concatenate([step.round.block_price, step.round.answers.y]))
-        met = None if stale else first(criteria, seen)
+        met = None if stale else certified(criteria, seen) or first(criteria, seen)
         if met and step.late:
             met = None  # said of answers to several prices; the next round tells
             block_pool.wait_for_all()

@@ -106,7 +106,9 @@ class Recorder:
     ) -> None:
         """One more round, the multipliers (N,) it led to, what was seen and proven of it; `publish` tells it."""
         self.initial = self.initial or said
-        self.final, self.certificate = said, certificate
+        self.final = said
+        if certificate is not None or self.coordinator.linearises:  # else what was proven before still holds
+            self.certificate = certificate
         self.prices.append(said.node_price)
         self.stale_since = {name: self.stale_since.get(name, said.k) for name in map(str, stale)}
         spread, spread_at = self.layout.spread(said.answers.y)
@@ -230,18 +232,19 @@ class Recorder:
             yield UnitPrice(c.unit, names[worst], float(price[worst]))
 
     def result(self, size: int) -> Result:
-        """The final point: the recovered one if it is certified, else the offers of the last round."""
+        """The final point: the certified one, else the incumbent, else the offers of the last round."""
         stop, final, certificate = self.stop, self.final, self.certificate
         answers, request, check, price = None, None, None, None
         if final is not None:
             answers, check, price = final.answers, final.check, final.node_price
             certified = stop.status in (RunStatus.CERTIFIED, RunStatus.CERTIFIED_LINEARISED)
-            if certificate is not None and (certified or certificate.recovered == "offers"):
+            incumbent = certificate is not None and certificate.is_incumbent
+            if certificate is not None and (certified or incumbent or certificate.recovered == "offers"):
                 answers, request, check = certificate.answers, certificate.request, certificate.check
                 price = certificate.price if certified else price
                 # scenarios that agree stand at their mean, which is not what the round's answers were
                 moved = certificate.recovered == "request" or not np.array_equal(answers.y, final.answers.y)
-                if certified and moved:
+                if moved and (certified or (incumbent and stop.status != RunStatus.FAILED)):
                     self.block_pool.evaluate(answers.y, keep=True)
             elif stop.status != RunStatus.FAILED:
                 offers = self.layout.totals(self.layout.mean(answers.y))

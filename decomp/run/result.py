@@ -120,6 +120,9 @@ class Result:
             return ""
         if self.status in ("certified", "certified_linearised"):
             return "the certified point"
+        c = self.certificate
+        if c is not None and self.answers is c.answers and c.is_incumbent:
+            return "the best point found, not proven to be an optimum"
         spread, where = self.layout.spread(self.final.answers.y)
         apart = f"; scenarios differ there by up to {spread:.3g} at {where}" if spread > 0 else ""
         return f"the offers of the last round, not proven to be any optimum{apart}"

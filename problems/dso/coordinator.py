@@ -67,6 +67,7 @@ class DSO(Coordinator):
     """
 
     abilities = frozenset({"model"})
+    linearises = True
     shares_work = True
 
     def __init__(
