@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decomp.coordinator import Coordinator
-from decomp.errors import InputError, Mistake
+from decomp.errors import InputError, Mistake, RefusedError
 from decomp.messages import Coupling, Key
 from decomp.parallel.asynchronous import AsynchronousSettings
-from decomp.parallel.ranks import Ranks, find_ranks
-from decomp.rules import RULES
+from decomp.parallel.ranks import Ranks, find_ranks, launched_in_vain
 from decomp.rules.base import UpdateRule
 from decomp.run.certificate import CertificateSettings
 from decomp.run.engine import rounds
 from decomp.run.options import Execution, Limits, Output, Start
 from decomp.run.result import Result, Round
+from decomp.run.stopping import StoppingCriterion
 from decomp.subproblem import Subproblem
 
 if TYPE_CHECKING:
@@ -29,18 +29,19 @@ if TYPE_CHECKING:
 
 __all__ = ["StoredResult", "iterate", "load_result", "run", "solve_case"]
 
-MOST_ROUNDS = 200  # of a run that is not told when to end
+Blocks = Mapping[Key, Subproblem] | Callable[[Key], Subproblem]
+Settings = str | Mapping[str, Any]  # a name, a name with settings, or a table as in a case file
 
 
 def iterate(
-    subproblems: Mapping[Key, Subproblem] | Callable[[Key], Subproblem],
-    coordinator: Coordinator | None,
-    rule: UpdateRule | str,
+    subproblems: Blocks,
+    coordinator: Coordinator | None = None,
+    rule: UpdateRule | Settings = "auto",
     *,
-    coupling: Iterable[Coupling],
-    stop: Sequence[Any] = (),
-    limits: Limits | None = None,
-    certificate: CertificateSettings | None = None,
+    coupling: Coupling | Iterable[Coupling],
+    stop: Sequence[StoppingCriterion | Settings] | StoppingCriterion | Settings = (),
+    limits: Limits | int | None = None,
+    certificate: CertificateSettings | int | None = None,
     start: Start | None = None,
     output: Output | None = None,
     ranks: Ranks | None = None,
@@ -49,42 +50,98 @@ def iterate(
     """Step through a run: `for round in iterate(...)` has every complete round, with its prices and answers.
 
     A loop that ends early ends the run on all ranks. On ranks other than the root there are no rounds. Its value at the
-    end (`result = yield from iterate(...)`) is the Result. Arguments as in `run`.
+    end (`result = yield from iterate(...)`) is the Result. Arguments and errors as in `run`.
     """
-    known = RULES.get(rule) if isinstance(rule, str) else None
-    if isinstance(rule, str) and known is None:
-        raise InputError([Mistake("iterate", "rule", rule, "is no rule", f"one of {', '.join(RULES)}")])
-    chosen: Any = rule if known is None else known()
-    return rounds(
-        subproblems, coordinator, chosen, coupling=coupling, stop=stop, limits=limits or Limits(MOST_ROUNDS),
-        certificate=certificate, start=start, execution=Execution(ranks or find_ranks(), asynchronous), output=output,
+    return _steps(
+        "iterate", subproblems, coordinator, rule, coupling, stop, limits, certificate, start, output, ranks,
+        asynchronous,
     )  # fmt: skip
 
 
-def run(*arguments: Any, **named: Any) -> Result | None:
+def run(
+    subproblems: Blocks,
+    coordinator: Coordinator | None = None,
+    rule: UpdateRule | Settings = "auto",
+    *,
+    coupling: Coupling | Iterable[Coupling],
+    stop: Sequence[StoppingCriterion | Settings] | StoppingCriterion | Settings = (),
+    limits: Limits | int | None = None,
+    certificate: CertificateSettings | int | None = None,
+    start: Start | None = None,
+    output: Output | None = None,
+    ranks: Ranks | None = None,
+    asynchronous: AsynchronousSettings | None = None,
+) -> Result | None:
     """Coordinate blocks by prices until a criterion stops; the Result on the root, None on the other ranks.
 
-        run(subproblems, coordinator, rule, coupling=[...], stop=[Gap(1e-4, 0.0)], limits=Limits(100))
+        run(blocks, market, "bundle(speculative=2)", coupling=[...], stop=Gap(1e-4, 0.0, "total"), limits=100)
 
-    subproblems  blocks by Key, or a function that builds the block of a Key on the rank that owns it
-    coordinator  None: the scenarios of each unit only have to agree
-    rule         an UpdateRule, or the name of one that needs no settings
-    coupling     one Coupling a unit
-    stop         criteria in order of preference: Gap, Residual, Secure, Divergence, or any function of the Iterate
-    limits       Limits(max_rounds, time_limit_s); without them at most 200 rounds
-    certificate  CertificateSettings(every=1) proves a bound in every round
-    ranks        default: all that mpiexec has started, this process alone without it
+    Arguments
+        subproblems  blocks by Key (or by "unit", or ("unit", "scenario")), or a function that builds the block of a Key
+                     on the rank that owns it; the other ranks never build it
+        coordinator  None: the scenarios of each unit only have to agree
+        rule         an UpdateRule; its name; its name with settings, "dual_ascent(step=constant(a=0.5))"; or the table
+                     [rule] of a case file as a dict. `tatonnement list rules` has them
+        coupling     one Coupling a unit
+        stop         criteria in order of preference: Gap, Residual, RelativeResidual, Secure, Divergence, or any
+                     function of the Iterate; names with settings as for the rule. Without any the run goes to its limit
+        limits       Limits(max_rounds, time_limit_s, ...), or a number of rounds; without them at most 200 rounds
+        certificate  CertificateSettings, or after how many rounds a bound is proven each time, 0 = only at the end;
+                     None = in every round where a criterion asks for it (Gap), else only at the end
+        start        prices, columns or a checkpoint to begin with; output: callbacks and files; see decomp.run.options
+        ranks        default: all that mpiexec has started, this process alone without it
+        asynchronous rounds end when a share of the blocks has answered; None = all of them
 
-    Further arguments as in `decomp.run.engine.rounds`. Raises RefusedError where the rule needs what the blocks or the
-    coordinator cannot give.
+    Raises InputError with every argument that is wrong, by its name; RefusedError where the rule needs what the blocks
+    or the coordinator cannot give, or where mpiexec has started processes that do not find each other.
     """
-    steps = iterate(*arguments, **named)
+    steps = _steps(
+        "run", subproblems, coordinator, rule, coupling, stop, limits, certificate, start, output, ranks, asynchronous
+    )
     while True:
         try:
             next(steps)
         except StopIteration as ended:
             found: Result | None = ended.value
             return found
+
+
+def _steps(
+    function: str,
+    subproblems: Any,
+    coordinator: Any,
+    rule: Any,
+    coupling: Any,
+    stop: Any,
+    limits: Any,
+    certificate: Any,
+    start: Any,
+    output: Any,
+    ranks: Any,
+    asynchronous: Any,
+) -> Generator[Round, None, Result | None]:
+    """The engine's rounds, once every argument has been looked at."""
+    from decomp.api_arguments import RunArguments
+
+    given = RunArguments(function)
+    blocks, chosen, criteria = given.subproblems(subproblems), given.rule(rule), given.stop(stop)
+    market, joined, until = given.coordinator(coordinator), given.coupling(coupling), given.limits(limits)
+    proven = given.certificate(certificate, criteria)
+    for name, value, kind in (("start", start, Start), ("output", output, Output)):
+        given.option(name, value, kind)
+    given.option("asynchronous", asynchronous, AsynchronousSettings)
+    given.ranks(ranks)
+    if joined and (market is None) == (coordinator is None):
+        given.together(blocks, market, joined, start)
+    given.done()
+    assert chosen is not None
+    everyone = ranks or find_ranks()
+    if ranks is None and launched_in_vain(everyone):
+        raise RefusedError(launched_in_vain(everyone))
+    return rounds(
+        blocks, market, chosen, coupling=joined, stop=criteria, limits=until, certificate=proven, start=start,
+        execution=Execution(everyone, asynchronous), output=output,
+    )  # fmt: skip
 
 
 def solve_case(

@@ -21,7 +21,7 @@ from decomp.case.config import Case, load
 from decomp.case.execution import CHECKPOINTS, keeper_of, lies_in, repeatable, run_case
 from decomp.case.shipped import find_case
 from decomp.errors import CheckpointError, InputError, RefusedError, TatonnementError
-from decomp.parallel.ranks import Ranks, find_ranks
+from decomp.parallel.ranks import Ranks, find_ranks, launched_in_vain
 from decomp.run.console import RoundTable, clock_where_enough, console_for, first_line, last_lines
 from decomp.run.stopping import RunStatus
 from decomp.storage.checkpoint import Checkpoint, Keeper, find_checkpoint
@@ -39,9 +39,9 @@ def main(ranks: Ranks, arguments: list[str]) -> int:
 
 def _main(ranks: Ranks, arguments: list[str]) -> int:
     root, signals = ranks.rank == 0, _Signals()
-    alone = _launched_in_vain(ranks)
+    alone = launched_in_vain(ranks)
     if alone:
-        sys.stderr.write(alone)
+        sys.stderr.write(f"{alone}\n")
         return BAD_INPUT
     try:
         args = parsed(arguments)
@@ -239,18 +239,6 @@ class _Signals:
         if self.at_once:
             self.at_once = False
             raise KeyboardInterrupt
-
-
-def _launched_in_vain(ranks: Ranks) -> str:
-    """mpiexec has started several processes of which each believes to be alone: they would all do the same run."""
-    told = (os.environ.get(name, "1") for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
-    started = max(int(number) if number.isdigit() else 1 for number in told)
-    if ranks.size > 1 or started == 1:
-        return ""
-    return (
-        f"the launcher started {started} processes, but this one finds itself alone: mpi4py is not installed, or was "
-        "built for another MPI than this launcher belongs to; see 'On a cluster' in README.md\n"
-    )
 
 
 def launch(arguments: list[str]) -> None:

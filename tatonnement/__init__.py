@@ -34,9 +34,11 @@ _HOME = {
         "Newton", "Polyak", "ProgressiveHedging", "Projected", "Setup", "State", "UpdateRule", "Volume",
     ),
     "decomp.run.certificate": ("Certificate", "CertificateSettings"),
-    "decomp.run.engine": ("Limits",),
+    "decomp.run.options": ("Execution", "Limits", "Output", "Start"),
     "decomp.run.result": ("Result", "Row"),
-    "decomp.run.stopping": ("Divergence", "Gap", "Iterate", "Residual", "RunStatus", "Secure", "Stop"),
+    "decomp.run.stopping": (
+        "Divergence", "Gap", "Iterate", "RelativeResidual", "Residual", "RunStatus", "Secure", "Stop",
+    ),
     "decomp.steps": ("STEPS", "Step", "constant", "exponential", "inverse", "inverse_sqrt"),
     "decomp.storage.checkpoint": ("CheckpointSettings",),
     "decomp.subproblem": ("Subproblem",),
@@ -96,9 +98,18 @@ if TYPE_CHECKING:
         Volume,
     )
     from decomp.run.certificate import Certificate, CertificateSettings
-    from decomp.run.options import Limits
+    from decomp.run.options import Execution, Limits, Output, Start
     from decomp.run.result import Result, Row
-    from decomp.run.stopping import Divergence, Gap, Iterate, Residual, RunStatus, Secure, Stop
+    from decomp.run.stopping import (
+        Divergence,
+        Gap,
+        Iterate,
+        RelativeResidual,
+        Residual,
+        RunStatus,
+        Secure,
+        Stop,
+    )
     from decomp.steps import STEPS, Step, constant, exponential, inverse, inverse_sqrt
     from decomp.storage.checkpoint import CheckpointSettings
     from decomp.subproblem import Subproblem

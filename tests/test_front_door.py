@@ -71,7 +71,7 @@ def test_a_run_can_be_stepped_and_left():
 
 def test_an_unknown_rule_is_refused_with_the_known_ones():
     blocks, need, coupling = market()
-    with pytest.raises(tt.InputError, match="is no rule"):
+    with pytest.raises(tt.InputError, match="unknown rule 'bundel'; did you mean 'bundle'"):
         tt.run(blocks, need, "bundel", coupling=coupling)
 
 

@@ -68,6 +68,7 @@ LAYERS = (
     {"run.engine", "run.checkpointed_run", "run.convergence"},
     {
         "case.toml_file",
+        "case.named_settings",
         "case.config",
         "run.console",
         "case.catalogue",
@@ -77,6 +78,7 @@ LAYERS = (
         "case.template",
         "command",
         "api",
+        "api_arguments",
         "cli",
     },
 )

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from decomp.case.named_settings import table_of
 from decomp.case.registry import NotFound, Registry
 from decomp.case.toml_file import override, read_toml
 from decomp.case.validation import (
@@ -30,7 +31,7 @@ from decomp.case.validation import (
 )
 from decomp.case.warm_start import StartSettings
 from decomp.coordinators import Nobody
-from decomp.errors import InputError
+from decomp.errors import InputError, Mistake
 from decomp.layout import Layout
 from decomp.messages import FloatArray
 from decomp.parallel.asynchronous import AsynchronousSettings
@@ -211,13 +212,23 @@ def _criteria(table: Any, folders: Sequence[Path], collector: MistakeCollector) 
     if not isinstance(table, Mapping):
         collector.add(("stop",), "is not a table", "write one table for each criterion: [stop.secure]")
         return ()
-    callables = "it must be a function of the iterate, or a frozen dataclass with __call__"
-    registry = Registry("stopping criterion", CRITERIA, lambda c: "" if callable(c) else callables)
-    built = [_criterion(registry, name, item, folders, collector) for name, item in table.items()]
+    built = [_criterion(name, item, folders, collector) for name, item in table.items()]
     return tuple(c for c in built if c is not None)
 
 
-def _criterion(registry: Registry, name: str, table: Any, folders: Sequence[Path], collector: MistakeCollector) -> Any:
+def rule_from(table: Any, collector: MistakeCollector) -> Any:
+    """A rule from the table of a program: its kind and its settings. None after a mistake."""
+    return _parts([Path.cwd()])[UpdateRule](table, ("rule",), collector)
+
+
+def criterion_from(table: Mapping[str, Any], collector: MistakeCollector) -> Any:
+    """A stopping criterion from the table of a program. None after a mistake."""
+    return _criterion(str(table.get("kind", "")), table, [Path.cwd()], collector)
+
+
+def _criterion(name: str, table: Any, folders: Sequence[Path], collector: MistakeCollector) -> Any:
+    callables = "it must be a function of the iterate, or a frozen dataclass with __call__"
+    registry = Registry("stopping criterion", CRITERIA, lambda c: "" if callable(c) else callables)
     path: Place = ("stop", name)
     found = find(registry, table, path, collector, folders, default=name)
     if found is None:
@@ -285,7 +296,11 @@ def _try_on(rule: UpdateRule, problem: Problem, price: FloatArray, collector: Mi
 
 def _other_rule(rule: str) -> dict[str, Any]:
     if not rule.endswith(".toml"):
-        return {"kind": rule}
+        try:
+            return table_of(rule) if "(" in rule else {"kind": rule}
+        except ValueError as error:
+            problem = f"'{rule}' {error}"
+            raise InputError([Mistake("--rule", "", "", problem, "write bundle, or bundle(speculative=2)")]) from None
     tables = read_toml(Path(rule))
     collector = MistakeCollector(rule)
     for name in tables:

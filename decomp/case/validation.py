@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import date, datetime, time
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from decomp.case.registry import NotFound, Registry, did_you_mean
@@ -300,7 +301,9 @@ def _json(value: Any) -> str:
     return json.dumps(value, default=_plain)
 
 
-def _plain(value: Any) -> str:
+def _plain(value: Any) -> Any:
     if isinstance(value, datetime | date | time):
         return value.isoformat()
+    if isinstance(value, np.generic):
+        return value.item()
     raise TypeError(f"{value!r} cannot come from a TOML file")

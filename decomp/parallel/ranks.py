@@ -6,10 +6,12 @@ waiting.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import cache
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -20,6 +22,7 @@ from decomp.messages import FloatArray
 
 SPIN_S = 1e-3  # so long a waiting rank looks without pause: most waits of short rounds are over by then
 NAP_S = 2e-4
+TAGS = 30_000  # every MPI has at least 32768
 _NOTHING = np.zeros(0, np.int8)
 
 
@@ -31,7 +34,7 @@ class Ranks(Protocol):
     library: tuple[str, ...]  # name and version of the MPI in use, none without one
 
     def watch(self, asked: Callable[[], bool]) -> None:
-        """From here on `asked` says whether this rank has been asked to stop (a signal, a clock)."""
+        """A run begins, on all ranks: `asked` says whether this rank has been asked to stop (a signal, a clock)."""
         ...
 
     def asked(self) -> bool:
@@ -139,11 +142,14 @@ class Mpi:
         self.library: tuple[str, ...] = (f"{name} {'.'.join(map(str, numbers))}",)
         self._own: Callable[[], bool] = lambda: False
         self._asked = False
+        # messages carry the number of their run: one that arrives late says nothing of the next
+        self._run, self._heard_in = 0, -1
         if self.size > 1:
             self._abort_when_raised()
 
     def watch(self, asked: Callable[[], bool]) -> None:
-        self._own = asked
+        self._own, self._asked = asked, False
+        self._run += 1
 
     def asked(self) -> bool:
         if not self._asked:
@@ -151,17 +157,20 @@ class Mpi:
                 self._asked = True
                 for other in range(self.size):
                     if other != self.rank:
-                        self._bell.Isend(_NOTHING, other).Free()
+                        self._bell.Isend(_NOTHING, other, self._run % TAGS).Free()
             else:
                 self._asked = self._heard()
         return self._asked
 
     def _heard(self) -> bool:
-        heard = False
-        while self._bell.Iprobe():
-            self._bell.Recv(np.zeros(0, np.int8))
-            heard = True
-        return heard
+        status = self._mpi.Status()
+        while self._bell.Iprobe(status=status):
+            self._bell.Recv(np.zeros(0, np.int8), status.Get_source(), status.Get_tag())
+            if status.Get_tag() == (self._run + 1) % TAGS:  # a rank that is ahead of this one
+                self._heard_in = self._run + 1
+            elif status.Get_tag() == self._run % TAGS:
+                self._heard_in = max(self._heard_in, self._run)
+        return self._heard_in == self._run
 
     def _wait(self, request: Any) -> None:
         """Until the collective is over. A rank in a blocking call would neither see a signal nor pass it on."""
@@ -200,14 +209,14 @@ class Mpi:
     def send(self, to: int, message: FloatArray) -> None:
         self._sent = [(request, kept) for request, kept in self._sent if not request.Test()]
         kept = np.array(message)  # must stay as it is until it has been read
-        self._sent.append((self._post.Isend(kept, to), kept))
+        self._sent.append((self._post.Isend(kept, to, self._run % TAGS), kept))
 
     def mail(self) -> tuple[int, FloatArray] | None:
         status = self._mpi.Status()
-        if not self._post.Iprobe(status=status):
+        if not self._post.Iprobe(tag=self._run % TAGS, status=status):
             return None
         message = np.empty(status.Get_count(self._mpi.DOUBLE))
-        self._post.Recv(message, source=status.Get_source())
+        self._post.Recv(message, status.Get_source(), status.Get_tag())
         return int(status.Get_source()), message
 
     def gather_objects(self, value: Any) -> list[Any] | None:
@@ -234,10 +243,30 @@ class Mpi:
         sys.excepthook = hook
 
 
-def find_ranks() -> Ranks:
-    """MPI where mpi4py is installed and there is more than one rank, else this process alone."""
+@cache
+def _world() -> Ranks:
     try:
         ranks = Mpi()
     except (ImportError, RuntimeError):
         return Serial()
     return ranks if ranks.size > 1 else Serial()
+
+
+def find_ranks() -> Ranks:
+    """All processes that mpiexec has started, this one alone where there is no other, or no mpi4py.
+
+    The first call is for all ranks together. One process has one of them: several runs share its communicators.
+    """
+    return _world()
+
+
+def launched_in_vain(ranks: Ranks) -> str:
+    """mpiexec has started several processes of which each believes to be alone: they would all do the same run."""
+    told = (os.environ.get(name, "1") for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
+    started = max(int(number) if number.isdigit() else 1 for number in told)
+    if ranks.size > 1 or started == 1:
+        return ""
+    return (
+        f"the launcher started {started} processes, but this one finds itself alone: mpi4py is not installed, or was "
+        "built for another MPI than this launcher belongs to; see 'On a cluster' in README.md"
+    )

@@ -120,4 +120,8 @@ def look(step: RoundRecord, certificate: Certificate | None, elapsed_s: float) -
         check=step.round.check,
         certificate=certificate,
         elapsed_s=elapsed_s,
+        primal_norm=float(size),
+        dual_norm=float(level),
+        primal_count=float(np.sum(state.setup.weight) + np.sum(weight)),
+        dual_count=float(np.sum(weight)),
     )

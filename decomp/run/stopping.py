@@ -34,7 +34,9 @@ class Iterate:
     mismatch         largest |Z_b - Y_b| over the rows with a need, and largest |ybar_u - y_us|
     price_residual   largest difference between the next price and the price an answer stands for
     primal_residual  sqrt of the weighted sum of squares of mismatch and spread; dual_residual the same of prices
-    primal_relative  primal_residual over the norm of offers or requests, dual_relative over that of the prices
+    primal_relative  primal_residual over primal_norm, dual_relative over dual_norm
+    primal_norm      the norm of requests or of offers, whichever is larger; dual_norm that of the prices
+    primal_count     sum of the weights in the primal norm (p entries of weight 1: p); dual_count in the dual one
     check            the coordinator's limits at the offers
     certificate      None in rounds without one
     """
@@ -49,6 +51,10 @@ class Iterate:
     check: Check
     certificate: Certificate | None
     elapsed_s: float
+    primal_norm: float = 0.0
+    dual_norm: float = 0.0
+    primal_count: float = 0.0
+    dual_count: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,42 @@ class Residual:
 
 
 @dataclass(frozen=True)
+class RelativeResidual:
+    """Stop when both residuals are small against what they are residuals of.
+
+        |r| <= eps_abs sqrt(p) + eps_rel max(|Z|, |Y|),    |s| <= eps_abs_price sqrt(n) + eps_rel |price|
+
+    Norms are those of the inner product: p and n are the sums of the weights of the entries.
+
+    eps_rel        relative to requests or offers, and to prices
+    eps_abs        in the unit of the offers, of an entry on average
+    eps_abs_price  in the unit of the prices; None = eps_abs
+
+    Boyd et al. (2011), section 3.3.1, eq. (3.12).
+    """
+
+    eps_abs: float
+    eps_rel: float
+    eps_abs_price: float | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.eps_abs, self.eps_rel, self.eps_abs_price or 0.0) < 0 or self.eps_abs + self.eps_rel <= 0:
+            raise ValueError("eps_abs, eps_rel and eps_abs_price must not be negative, and not both of eps be 0")
+
+    def __call__(self, iterate: Iterate) -> Stop | None:
+        price = self.eps_abs if self.eps_abs_price is None else self.eps_abs_price
+        primal = self.eps_abs * np.sqrt(iterate.primal_count) + self.eps_rel * iterate.primal_norm
+        dual = price * np.sqrt(iterate.dual_count) + self.eps_rel * iterate.dual_norm
+        if iterate.primal_residual > primal or iterate.dual_residual > dual:
+            return None
+        return Stop(
+            f"primal residual {iterate.primal_residual:.2e} <= {primal:.2e} and "
+            f"dual residual {iterate.dual_residual:.2e} <= {dual:.2e}",
+            RunStatus.RESIDUAL,
+        )
+
+
+@dataclass(frozen=True)
 class Secure:
     """Stop when the coordinator's limits are met at the offers: the end of paper 1's Fig. 2. Says nothing of cost."""
 
@@ -172,4 +214,10 @@ class Divergence:
         )
 
 
-CRITERIA: dict[str, type] = {"gap": Gap, "residual": Residual, "secure": Secure, "divergence": Divergence}
+CRITERIA: dict[str, type] = {
+    "gap": Gap,
+    "residual": Residual,
+    "relative_residual": RelativeResidual,
+    "secure": Secure,
+    "divergence": Divergence,
+}
