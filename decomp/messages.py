@@ -49,6 +49,8 @@ class Coupling:
                  an entry only where their numbers are the same. None = on every entry all of them agree
         scale    (n_u,) reference price of one unit of an entry without a node, what `Coordinator.scale` is for node
                  rows; nan = not known, then rules estimate it from the first answers. None = no entry's is known
+        level    (n_u,) level alpha of the entries that are a value-at-risk, with `scale` the weight of their tail
+                 (problems.risk); nan for the others. None = no entry is one
     """
 
     unit: str
@@ -59,6 +61,7 @@ class Coupling:
     report: tuple[str, ...] = ()
     sharing: Mapping[Key, IntArray] | None = None
     scale: FloatArray | None = None
+    level: FloatArray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.entries)
@@ -74,6 +77,8 @@ class Coupling:
             raise ValueError(f"unit {self.unit}: a key of another unit is among its probabilities")
         if self.scale is not None and (np.shape(self.scale) != (n,) or np.any(np.asarray(self.scale) <= 0)):
             raise ValueError(f"unit {self.unit}: scale needs one positive value, or nan, for each of the {n} entries")
+        if self.level is not None and np.shape(self.level) != (n,):
+            raise ValueError(f"unit {self.unit}: level needs one value, or nan, for each of the {n} entries")
         if self.sharing is not None:
             self._check_sharing(self.sharing, n)
 

@@ -23,7 +23,8 @@ class Subproblem(ABC):
 
     abilities  what the block can do beyond answering a price:
                "penalty" (target and penalty terms), "bound" (proven bound when signal.exact), "evaluate",
-               "sensitivity" (dy/dprice), "kkt" (a convex program). A rule that needs more is refused before round 0.
+               "sensitivity" (dy/dprice), "kkt" (a convex program), "convex" (certainly one: no integers). A rule that
+               needs more is refused before round 0.
     """
 
     abilities: ClassVar[frozenset[str]] = frozenset()

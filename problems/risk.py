@@ -114,6 +114,7 @@ def with_value_at_risk(coupling: Coupling, risk: Risk) -> Coupling:
     if not risk.averse:
         return coupling
     scale = np.full(len(coupling.entries), np.nan) if coupling.scale is None else coupling.scale
+    level = np.full(len(coupling.entries), np.nan) if coupling.level is None else coupling.level
     sharing = coupling.sharing
     return replace(
         coupling,
@@ -121,6 +122,7 @@ def with_value_at_risk(coupling: Coupling, risk: Risk) -> Coupling:
         weight=np.append(coupling.weight, 1.0),
         node=np.append(coupling.node, -1),
         scale=np.append(scale, risk.beta),
+        level=np.append(level, risk.alpha),
         sharing=None if sharing is None else {key: np.append(nodes, 0) for key, nodes in sharing.items()},
     )
 

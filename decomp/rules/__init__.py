@@ -16,6 +16,7 @@ from decomp.rules.newton import Newton
 from decomp.rules.polyak import Polyak
 from decomp.rules.progressive_hedging import ProgressiveHedging
 from decomp.rules.subgradient import DeflectedSubgradient
+from decomp.rules.value_at_risk import ValueAtRisk
 from decomp.rules.volume import Volume
 from decomp.rules.wrappers import Damped, Projected
 
@@ -40,6 +41,7 @@ RULES: dict[str, type[UpdateRule]] = {
     "interior_point": InteriorPoint,
     "newton": Newton,
     "progressive_hedging": ProgressiveHedging,
+    "value_at_risk": ValueAtRisk,
 }
 
 __all__ = [
@@ -66,5 +68,6 @@ __all__ = [
     "Setup",
     "State",
     "UpdateRule",
+    "ValueAtRisk",
     "Volume",
 ]

@@ -14,8 +14,10 @@ from decomp.rules.admm import ADMM
 from decomp.rules.base import Candidate, Setup, State, UpdateRule
 from decomp.rules.bundle import Bundle
 from decomp.rules.columns import Held
+from decomp.rules.interior_point import InteriorPoint
 from decomp.rules.newton import Newton
 from decomp.rules.progressive_hedging import ProgressiveHedging
+from decomp.rules.value_at_risk import ValueAtRisk, only_tails
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,9 @@ class AutoState(State):
 class Auto(UpdateRule):
     """Newton where blocks return dy/dprice, the bundle where they return costs with bounds, else ADMM.
 
-    Where nobody coordinates and more than MANY entries have to agree over scenarios, progressive hedging.
+    Where scenarios share a value-at-risk and nothing else, that in closed form.
+    Where nobody coordinates and more than MANY entries have to agree over scenarios, the interior point where
+    blocks say that they are convex, else progressive hedging.
 
     needs: what the picked rule needs. reveals: as the picked rule. wins when: you do not want to choose.
     """
@@ -48,12 +52,19 @@ class Auto(UpdateRule):
     def uses(self) -> frozenset[str]:
         return frozenset({"sensitivity"})
 
-    def pick(self, abilities: frozenset[str], coordinator: frozenset[str], agreeing: int = 0) -> tuple[UpdateRule, str]:
-        """The rule and the reason. agreeing: entries of the largest unit, where no node prices any."""
+    def pick(
+        self, abilities: frozenset[str], coordinator: frozenset[str], agreeing: int = 0, tails: bool = False
+    ) -> tuple[UpdateRule, str]:
+        """The rule and the reason. agreeing: entries of the largest unit, where no node prices any; tails: each of them
+        is a value-at-risk."""
+        if tails and "bound" in abilities:
+            return ValueAtRisk(), "scenarios share a value-at-risk and nothing else"
         if "model" not in coordinator:
             return ADMM(), "the coordinator answers, but gives no model of its own"
         if "sensitivity" in abilities:
             return Newton(), "all blocks return dy/dprice"
+        if {"kkt", "bound", "convex"} <= abilities and agreeing > MANY:
+            return InteriorPoint(), f"nobody coordinates, {agreeing} entries have to agree, and all blocks are convex"
         if "penalty" in abilities and agreeing > MANY:
             return ProgressiveHedging(), f"nobody coordinates, and {agreeing} entries have to agree over scenarios"
         if "bound" in abilities:
@@ -68,7 +79,7 @@ class Auto(UpdateRule):
         return AutoState(setup, inner.price, inner.w, inner.active, inner)
 
     def _picked(self, setup: Setup) -> tuple[UpdateRule, str]:
-        return self.pick(setup.abilities, setup.coordinator, _agreeing(setup))
+        return self.pick(setup.abilities, setup.coordinator, _agreeing(setup), only_tails(setup.layout))
 
     def ask(self, k: int, state: State) -> tuple[Signals, ...]:
         assert isinstance(state, AutoState)

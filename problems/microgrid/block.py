@@ -93,6 +93,7 @@ class MicrogridScenario(PyomoSubproblem):
         self._convex: list[AlgebraicTerm] = []
         self._labels: tuple[str, ...] = ()
         super().__init__(weight=weights(settings, scene.n, scene.dt_h), settings=settings.solver.block(), **options)
+        self.abilities = abilities(settings, self.abilities)  # type: ignore[misc]
 
     def build(self) -> pyo.ConcreteModel:
         model = pyo.ConcreteModel(name="microgrid")
@@ -119,6 +120,11 @@ class MicrogridScenario(PyomoSubproblem):
             return {}
         values = self.value(response.point, "series").reshape(len(self._labels), self.scene.n)
         return dict(zip(self._labels, values, strict=True))
+
+
+def abilities(settings: MicrogridSettings, given: frozenset[str]) -> frozenset[str]:
+    """What a block of this microgrid can do: `given`, and convex or no convex program at all."""
+    return given | {"convex"} if settings.convex and "kkt" in given else given - {"kkt"}
 
 
 def series_of(found: Scenario, scene: Scene) -> dict[str, Series]:

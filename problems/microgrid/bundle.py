@@ -12,7 +12,7 @@ from decomp.blocks.compile.outer_approximation import ConvexTerm
 from decomp.blocks.pyomo_block import BlockSettings, PyomoSubproblem
 from decomp.blocks.solve.interface import Capability
 from decomp.messages import FloatArray, Response
-from problems.microgrid.block import MicrogridScenario
+from problems.microgrid.block import MicrogridScenario, abilities
 from problems.microgrid.data import MicrogridData
 from problems.microgrid.unit import AlgebraicTerm
 
@@ -42,6 +42,8 @@ class ScenarioBundle(PyomoSubproblem):
         self.blocks, self.prob, self.n = dict(blocks), dict(prob), len(weight)
         self._convex: list[ConvexTerm] = []
         super().__init__(weight=weight, settings=settings, **options)
+        given = self.abilities
+        self.abilities = frozenset.intersection(*(abilities(block.microgrid, given) for block in blocks.values()))  # type: ignore[misc]
 
     def build(self) -> pyo.ConcreteModel:
         model = pyo.ConcreteModel(name="bundle")

@@ -53,6 +53,30 @@ def risk_frontier(microgrid: Microgrid, weights: Sequence[float] = WEIGHTS) -> p
     return pd.DataFrame(rows, columns=names)
 
 
+def frontier_remarks(microgrid: Microgrid, table: pd.DataFrame) -> list[str]:
+    """What the points of a frontier do not say themselves: that they are one point, or that w = 0 leaves them open."""
+    said = []
+    profit, cvar = table["expected_profit_usd"].to_numpy(float), table["cvar_usd"].to_numpy(float)
+    kept = table["w"].to_numpy(float) > 0.0
+    near = ONE_POINT * max(1.0, float(np.max(np.abs(profit), initial=0.0)))
+    if np.sum(kept) > 1 and max(np.ptp(profit[kept]), np.ptp(cvar[kept])) <= near:
+        why = (
+            "bids by scenario do not feel the weight: --set market.stage=committed"
+            if microgrid.settings.market.stage == "per_scenario"
+            else "no bid can trade expected profit for the tail here"
+        )
+        said.append(f"all points are one: expected profit and CVaR are the same for every w above 0; {why}")
+    if not np.all(kept):
+        said.append(
+            "w = 0: only the tail counts; the expected profit shown there is whatever the solver came to first, and no "
+            "point of the frontier"
+        )
+    return said
+
+
+ONE_POINT = 1e-5  # of the profit: points closer than that are one
+
+
 def tables_of(texts: Sequence[str]) -> dict[str, Any]:
     """Tables of "table.key=value" texts, values in TOML; a bare word is text. Raises InputError with every mistake."""
     tables: dict[str, Any] = {}
@@ -88,6 +112,8 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     table.to_csv(given.out / "risk_frontier.csv", index=False, lineterminator="\n")
     draw_frontier(given.out)
+    for sentence in frontier_remarks(microgrid, table):
+        Console().print(sentence)
     Console().print(table.round(dict.fromkeys(table.columns[1:], 2)).to_string(index=False))
 
 

@@ -46,7 +46,26 @@ def charged_while_held_mw(storage: pd.DataFrame) -> FloatArray:
 
 def of_result(microgrid: Microgrid, storage: pd.DataFrame) -> list[str]:
     """Sentences for the end of the run and for result.json; none where there is nothing to say."""
-    return [*exclusive_remarks(microgrid, storage), *reduction_remarks(microgrid)]
+    return [*exclusive_remarks(microgrid, storage), *reduction_remarks(microgrid), *risk_remarks(microgrid)]
+
+
+def risk_remarks(microgrid: Microgrid) -> list[str]:
+    """w = 0: only the tail counts, and what the scenarios outside it do is whatever a solver comes to first."""
+    risk, prob = microgrid.settings.risk, microgrid.data.prob
+    said = []
+    if risk.w == 0.0 and risk.delta > 0.0:
+        outside = 1.0 - max(1.0 - risk.delta, float(prob.min()))
+        said.append(
+            f"risk.w = 0: only the worst {1.0 - risk.delta:.3g} of the probability counts. In the other scenarios, "
+            f"up to {outside:.3g} of it, any schedule that earns no less than the value at risk is as good: profits "
+            "and schedules there are arbitrary; a small w, 1e-3, settles them"
+        )
+    if microgrid.settings.market.stage == "per_scenario" and 0.0 < risk.w < 1.0:
+        said.append(
+            'market.stage = "per_scenario": every scenario earns the most it can whatever w and delta are; they change '
+            "what is reported, not what is bid"
+        )
+    return said
 
 
 def exclusive_remarks(microgrid: Microgrid, storage: pd.DataFrame) -> list[str]:

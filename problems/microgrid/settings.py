@@ -177,6 +177,12 @@ class UnitTables(_Table):
         return {**self.mt, **self.solar, **self.wind, **self.storage, **self.demand_response, **self.load}
 
     @property
+    def convex(self) -> bool:
+        """No unit has integers: none may be off, and no store keeps (59) by binaries."""
+        never = all(mt.commitment is None for mt in self.mt.values())
+        return never and all(store.exclusive == "relaxed" for store in self.storage.values())
+
+    @property
     def takes_power(self) -> bool:
         """There is something that takes power from the units: a store, load that catches up, or a load of its own."""
         return bool(self.storage or self.demand_response or self.load)

@@ -53,6 +53,7 @@ REFUSED = {
     ("newton", "averse"): "needs blocks with sensitivity",
     **{("interior_point", name): "needs blocks with kkt" for name in ("at nodes", "alone")},
     **{("progressive_hedging", name): "use admm" for name in ("linear", "averse", "at nodes")},
+    **{("value_at_risk", name): "is no value-at-risk" for name in ("linear", "averse", "at nodes", "alone")},
 }
 
 

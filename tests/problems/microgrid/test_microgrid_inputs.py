@@ -15,6 +15,7 @@ from decomp.case.config import load
 from decomp.errors import InputError
 from problems.microgrid import remarks
 from problems.microgrid.extensive import solve_extensive
+from problems.microgrid.frontier import frontier_remarks, risk_frontier
 from problems.microgrid.input_tables import market_table, moments_table, weather_table
 from problems.microgrid.results import by_scenario, storage_table
 from problems.scenarios.moment_matching import with_moments
@@ -202,3 +203,25 @@ def test_what_is_approximated_is_said_and_bounded(reactive_cost):
             charged = np.maximum(energy - unit.marginal_usd_per_mwh(0.6), 0.0)
             worst = max(worst, float(np.sum(np.abs(charged - (energy - oc)) * found["MT1/loss_mw"])))
         assert table.at_point["MT1", "(31)"] == pytest.approx(worst, abs=1e-9)
+
+
+def test_risk_that_leaves_schedules_open_is_told():
+    given = {**tables(2, stage="committed"), "risk": {"w": 0.0, "delta": 0.9}}
+    (said,) = remarks.risk_remarks(microgrid(given))
+    assert "only the worst 0.1 of the probability counts" in said
+    assert "up to 0.667 of it" in said
+    given["risk"]["w"] = 0.5
+    assert remarks.risk_remarks(microgrid(given)) == []
+    given["market"]["stage"] = "per_scenario"
+    assert "not what is bid" in remarks.risk_remarks(microgrid(given))[0]
+
+
+def test_a_frontier_of_one_point_is_told():
+    risk = {"w": 1.0, "delta": 0.5}
+    one = microgrid({**tables(2, stage="per_scenario"), "risk": risk})
+    said = frontier_remarks(one, risk_frontier(one, (1.0, 0.5, 0.0)))
+    assert "all points are one" in said[0]
+    assert "market.stage=committed" in said[0]
+    assert "w = 0" in said[1]
+    other = microgrid({**tables(3, stage="committed"), "risk": risk}, 4)
+    assert frontier_remarks(other, risk_frontier(other, (1.0, 0.5))) == []

@@ -61,10 +61,16 @@ def test_committed_bids_of_three_scenarios_agree_with_the_one_model():
     assert result.certificate.w_sum < 1e-6
 
 
-def test_many_bids_that_only_agree_are_hedged_progressively(caplog):
+def test_many_bids_that_only_agree_are_left_to_the_interior_point_where_blocks_are_convex(caplog):
     caplog.set_level("INFO")
     certified(microgrid(given(5, stage="committed"), 3), Auto())
-    assert "auto picks ProgressiveHedging" in caplog.text
+    assert "auto picks InteriorPoint" in caplog.text
+    t = given(4, stage="committed")
+    t["storage"]["ESS"]["exclusive"] = "binary"
+    binary = microgrid(t, 3)
+    block = binary.subproblem(next(iter(binary.bundles)))
+    assert not {"kkt", "convex"} & block.abilities
+    assert Auto().pick(block.abilities, frozenset({"model"}), 100)[0] == ProgressiveHedging()
 
 
 def test_the_series_are_of_the_point_whose_objective_is_claimed():
