@@ -33,6 +33,7 @@ LAYERS = (
         "blocks.compile",
         "blocks.solve",
         "blocks.pyomo_block",
+        "blocks.program_block",
         "blocks.scenario_bundle",
         "blocks.bundling",
         "run.result",

@@ -24,6 +24,7 @@ from decomp.blocks.solve.highs_lp import refused_options
 from decomp.blocks.solve.highs_simplex import Basis, faulty_version
 from decomp.blocks.solve.interface import BlockModel, Built, Capability, Options, frozen_of, price_of, weight_of
 from decomp.blocks.solve.program_solver import ProgramSolver
+from decomp.blocks.solve.solver_state import BlockSettings
 from decomp.errors import InputError, Mistake
 from decomp.messages import FloatArray, IntArray, Response, Signal
 
@@ -34,7 +35,7 @@ Compiled = list[CompiledBlock]
 class Shared:
     """What the blocks of one template on this rank have in common."""
 
-    model: pyo.ConcreteModel
+    model: pyo.ConcreteModel | None  # of blocks that were given as arrays there is none
     columns: list[Any]
     template: Template
     frozen: Mapping[int, IntArray]
@@ -125,6 +126,25 @@ class Shared:
         return answers, after
 
 
+def shared_of(
+    template: Template,
+    like: Program,
+    settings: BlockSettings,
+    *,
+    first_options: Options | None = None,
+    later_options: Options | None = None,
+    model: Any = None,
+    order: Sequence[Any] = (),
+    frozen: Mapping[int, IntArray] | None = None,
+) -> Shared:
+    """What the blocks of a template share; like: a program of its structure whose numbers the scaling is chosen by."""
+    solver = ProgramSolver(like, settings, dict(first_options or {}), dict(later_options or {}))
+    return Shared(
+        model, list(order), template, frozen or {}, solver, LinearBatch.of(template, solver),
+        may_be_batched(template, solver),
+    )  # fmt: skip
+
+
 # lives as long as one of the blocks
 SHARED: WeakValueDictionary[Hashable, Shared] = WeakValueDictionary()
 
@@ -152,7 +172,7 @@ class CompiledBackend:
         model = with_plain_domains(block.build(), name)
         order = columns(model)
         program = compile_model(model, tuple(block.convex_terms(model)), name, **_manner(block))
-        _refuse_integers(program, name)
+        refuse_integers(program, name)
         compiled = CompiledBlock(
             program, weight_of(block, len(program.coupling_0)), block.settings, initial_price=price_of(block),
             frozen=frozen_of(block, model, order), first_options=block.solver_options,
@@ -169,19 +189,13 @@ def _from_template(block: BlockModel) -> Built:
         model = with_plain_domains(block.build(), name, open_bounds=True)
         order = columns(model)
         template = compile_template(model, tuple(block.convex_terms(model)), name, **_manner(block))
-        _refuse_integers(template.program, name)
-        first = dict(block.solver_options or {})
-        later = first if block.later_options is None else dict(block.later_options)
-        solver = ProgramSolver(template.program, block.settings, first, later)
-        SHARED[key] = shared = Shared(
-            model,
-            order,
-            template,
-            frozen_of(block, model, order),
-            solver,
-            LinearBatch.of(template, solver),
-            may_be_batched(template, solver),
-        )
+        refuse_integers(template.program, name)
+        later = block.solver_options if block.later_options is None else block.later_options
+        frozen = frozen_of(block, model, order)
+        SHARED[key] = shared = shared_of(
+            template, template.program, block.settings, first_options=block.solver_options, later_options=later,
+            model=model, order=order, frozen=frozen,
+        )  # fmt: skip
     template, theta = shared.template, shared.template.theta(block.parameters(shared.model), name)
     backend = CompiledBlock(
         partial(template.program_at, theta), weight_of(block, len(template.program.coupling_0)), block.settings,
@@ -191,7 +205,7 @@ def _from_template(block: BlockModel) -> Built:
     return Built(shared.model, shared.columns, len(template.program.cost), backend, shared, theta)
 
 
-def _refuse_integers(program: Program, name: str) -> None:
+def refuse_integers(program: Program, name: str) -> None:
     """Raise InputError where the installed HiGHS cannot be trusted with the program's integers."""
     if program.integer.any() and faulty_version():
         where = program.col_names[int(np.argmax(program.integer))]
