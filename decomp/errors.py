@@ -59,6 +59,24 @@ def _named(names: list[str]) -> str:
     return ", ".join(f"block {name}" for name in names[:MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
+class InfeasibleError(TatonnementError):
+    """No point of all blocks and the coordinator meets all limits (exit code 1): `where` names what contradicts."""
+
+    def __init__(self, where: Iterable[str]) -> None:
+        self.where = tuple(where)
+        at = f"; what cannot be met together lies at {', '.join(self.where)}" if self.where else ""
+        super().__init__(f"the problem is infeasible: its multipliers prove that no offers meet all limits{at}")
+
+
+class UnboundedError(TatonnementError):
+    """The cost of all blocks and the coordinator falls for ever (exit code 1): `where` names blocks it falls in."""
+
+    def __init__(self, where: Iterable[str]) -> None:
+        self.where = tuple(where)
+        of = f" in {', '.join(f'block {name}' for name in self.where)}" if self.where else ""
+        super().__init__(f"the problem is unbounded: its cost falls for ever{of}; a limit is missing there")
+
+
 class CoordinatorError(TatonnementError):
     """The coordinator has no answer, for instance a network without a power-flow solution (exit code 1)."""
 

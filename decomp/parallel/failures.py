@@ -23,11 +23,13 @@ class FailurePolicy:
 
     on_failure  "stop": raises BlockError; "hold": the last good answer stands in, marked stale and without a bound
     good        the last kept answers, those of failed blocks being their last good ones
+    unbounded_goes_on  a block that is unbounded at a price has offered 0, without a bound; else it has failed
     failures    why blocks failed that a good answer stands in for, by name
     """
 
     def __init__(self, on_failure: OnFailure) -> None:
         self.on_failure = on_failure
+        self.unbounded_goes_on = False
         self.good: Answers | None = None
         self.failures: dict[str, str] = {}
         self._warned: set[str] = set()
@@ -38,8 +40,10 @@ class FailurePolicy:
         explain: why blocks failed, by name; sweep: only bounds are asked for, and being unbounded is no failure
         """
         failed = answers.status > Status.FEASIBLE
-        if sweep:
+        if sweep or self.unbounded_goes_on:
             failed &= answers.status != Status.UNBOUNDED
+        if self.unbounded_goes_on and not sweep:
+            answers = _with_zeros(answers)
         self.failures = explain() if failed.any() else {}
         if not failed.any():
             return answers
@@ -64,3 +68,17 @@ class FailurePolicy:
             sensitivity=slopes,
             stale=failed,
         )
+
+
+def _with_zeros(answers: Answers) -> Answers:
+    """Blocks that are unbounded at the price offer 0."""
+    endless = answers.status == Status.UNBOUNDED
+    if not endless.any():
+        return answers
+    reported = np.repeat(endless, np.diff(answers.layout.report_start))
+    return replace(
+        answers,
+        y=np.where(endless[answers.layout.block], 0.0, answers.y),
+        report=np.where(reported, 0.0, answers.report),
+        bound=np.where(endless, np.nan, answers.bound),
+    )

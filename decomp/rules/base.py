@@ -137,11 +137,13 @@ class UpdateRule(ABC):
     needs    abilities every block must declare ("penalty", "bound", "sensitivity", ...)
     needs_of_coordinator  abilities the coordinator must declare ("model")
     reveals  what the communities show of themselves under this rule: "y", "y, cost", "y, dy/dprice"
+    unbounded_goes_on  the rule goes on from a price at which a block is unbounded; elsewhere that ends the run
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     needs_of_coordinator: ClassVar[frozenset[str]] = frozenset()
     reveals: ClassVar[str] = "y"
+    unbounded_goes_on: ClassVar[bool] = False
 
     @property
     def uses(self) -> frozenset[str]:

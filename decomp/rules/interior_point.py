@@ -11,7 +11,7 @@ from scipy.linalg import LinAlgError
 
 from decomp.blocks.interior.participant import NUMBERS, WEIGHTS, Participant
 from decomp.blocks.interior.program import coordinator_program
-from decomp.errors import BlockError, TatonnementError
+from decomp.errors import BlockError, InfeasibleError, TatonnementError, UnboundedError
 from decomp.layout import Answers
 from decomp.messages import FloatArray, IntArray, QuadraticModel, Request
 from decomp.rules.base import Candidate, Setup, State
@@ -21,6 +21,8 @@ from decomp.rules.with_model import ModelRule, ModelState
 
 ATTEMPTS = 4
 MORE = 30.0  # times the regularisation where a factor breaks down
+PROOF = 1e-6  # what a proof may lack, relative to what it says
+MOST = 3  # names of those that a proof is about
 SMALLEST = 1e-7  # own gap relative to the cost that tangents are refined for
 WORTH = 0.02  # a correction is kept where it lengthens the two steps by so much together
 
@@ -80,6 +82,7 @@ class InteriorPoint(ModelRule):
     tangents: float = 0.1
     needs: ClassVar[frozenset[str]] = frozenset({"kkt", "bound"})
     reveals: ClassVar[str] = "y, curvature"
+    unbounded_goes_on: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.corrections < 0:
@@ -141,6 +144,9 @@ class _Work:
         self.price, self.offers, self.numbers = state.block_price_weighted, state.offers, state.numbers
         self.part_price, self.part_numbers = state.part_price, state.part_numbers
         self.y_unit, self.cost_unit = self._units() if state.steps == 0 else (state.y_unit, state.cost_unit)
+        self.y_unit_at = np.ones(len(self.layout.count))
+        at = self.layout.node >= 0
+        self.y_unit_at[self.layout.node[at]] = self.y_unit[at]
         self.parts, self.rows = self._parts(model)
         self.at = np.concatenate([np.zeros(0, np.int64), *self.rows]).astype(np.int64)
         self.cut = np.cumsum([len(rows) for rows in self.rows])[:-1]
@@ -166,7 +172,7 @@ class _Work:
     # -- units, parts --------------------------------------------------------------------------------------------------
 
     def _units(self) -> tuple[FloatArray, float]:
-        """y_unit (M,): a unit entry counts in its share of the node's box, one without a node in what blocks can offer;
+        """y_unit (M,): a unit entry counts in its share of the node's box or, where less, in what blocks can offer;
         money in a middling price times a middling entry, or in what a middling column costs."""
         layout, setup = self.layout, self.setup
         told = self.ask("spans")
@@ -174,7 +180,9 @@ class _Work:
         np.maximum.at(largest, layout.entry, np.concatenate([np.zeros(0), *(t[:-1] for t in told)]))
         box = np.append(np.maximum(np.abs(setup.box[0]), np.abs(setup.box[1])), 1.0)
         share = box[layout.node] / np.maximum(np.append(layout.count, 1)[layout.node], 1)
-        y_unit = np.where((layout.node >= 0) & np.isfinite(share), share, largest)
+        y_unit = np.minimum(
+            np.where((layout.node >= 0) & (share > 0), share, np.inf), np.where(largest > 0, largest, np.inf)
+        )
         y_unit = np.where(np.isfinite(y_unit) & (y_unit > 0), np.maximum(y_unit, 1e-9), 1.0)
         money = np.array([t[-1] for t in told])
         if len(setup.scale) and len(y_unit):
@@ -185,13 +193,10 @@ class _Work:
 
     def _parts(self, model: QuadraticModel) -> tuple[list[Participant], list[IntArray]]:
         """The coordinator's model as participants that offer -Z, one for each independent part of it."""
-        node_unit = np.ones(len(self.layout.count))
-        at = self.layout.node >= 0
-        node_unit[self.layout.node[at]] = self.y_unit[at]
         parts, rows = [], []
         for program, own in coordinator_program(model, self.setup.box):
             none = program.terms.no_tangents()
-            parts.append(Participant(program, none, node_unit[own], self.cost_unit, self.reg))
+            parts.append(Participant(program, none, self.y_unit_at[own], self.cost_unit, self.reg))
             rows.append(own)
         if self.before.steps:
             for part, saved in zip(parts, self.before.parts, strict=True):
@@ -286,7 +291,31 @@ class _Work:
         self.Z = self.Z + primal * self._to_nodes(-root.dy)
         self._told(self.ask("move", None, (primal, dual)), [part.move(primal, dual) for part in self.parts])
         self.steps += 1
+        self._named(weight)
         self._refine(weight)
+
+    def _named(self, weight: FloatArray) -> None:
+        """Raises InfeasibleError or UnboundedError where the iterate proves it, see `Participant`.
+
+        What multipliers and point lack of agreeing (T = sum pi lambda, y = ybar, sum ybar = Z) counts as theirs.
+        """
+        layout, residuals = self.layout, self._residuals()
+        told = np.concatenate([self.numbers, self.part_numbers])
+        sums, most = weight @ told[:, 6:], np.max(told[:, 6:], axis=0, initial=0.0)
+        unit = np.concatenate([self.y_unit, self.y_unit_at[self.at]]) / self.cost_unit
+        lack = np.abs(np.concatenate([residuals.lack, residuals.part_lack])) * unit
+        proof = sums[0] > 0 and self.before.active.all()  # with more rows in need, frozen columns move
+        if proof and sums[1] + np.sum(lack) <= PROOF * sums[0]:
+            raise InfeasibleError(_culprits(self))
+        apart = np.abs(self.offers - layout.to_blocks(self.ybar)) / layout.to_blocks(self.y_unit)
+        off = max(most[3], np.max(apart, initial=0.0), np.max(np.abs(residuals.balance) / self.y_unit_at, initial=0.0))
+        off = max(off, float(layout.prob @ self.numbers[:, 5]) / self.cost_unit)  # tangents are still missing
+        if -sums[2] > 0 and off <= PROOF * -sums[2]:
+            gains = layout.prob * self.numbers[:, 8]
+            named = [
+                str(layout.keys[b]) for b in np.argsort(gains, kind="stable")[:MOST] if gains[b] < 0.1 * min(gains)
+            ]
+            raise UnboundedError(named)
 
     def _refine(self, weight: FloatArray) -> None:
         """Add tangents where the blocks' pools fall short of their convex terms by more than a share of the own gap."""
@@ -335,6 +364,20 @@ class _Root:
 
     def plus(self, more: _Root, primal: float, dual: float) -> _Root:
         return _Root(self.dT + dual * more.dT, self.dybar + primal * more.dybar, self.dy + primal * more.dy)
+
+
+def _culprits(work: _Work) -> list[str]:
+    """Nodes and entries at which multipliers are largest: what cannot be met together."""
+    layout = work.layout
+    apart = work.price - layout.to_blocks(layout.to_units(work.T))
+    size = np.concatenate([np.abs(work.T) * work.y_unit_at, np.abs(apart) * layout.to_blocks(work.y_unit)])
+    names = [f"node {name}" for name in work.setup.nodes]
+    names += [
+        f"{layout.entry_name(int(i))} in scenario {layout.keys[b].scenario}"
+        for i, b in zip(layout.entry, layout.block, strict=True)
+    ]
+    order = np.argsort(-size, kind="stable")[:MOST]
+    return [names[i] for i in order if size[i] >= 0.1 * size[order[0]] and size[i] > 0]
 
 
 def _first_longest(lengths: FloatArray) -> tuple[int, float]:

@@ -171,7 +171,7 @@ class Certifier:
         """
         layout, signals = state.setup.layout, asked[0]
         point, average = self._recover(said, candidate)
-        center, reports = layout.totals(layout.mean(point.answers.y)), point.answers.reports()
+        center, reports = _where(point, said)
         # a penalised answer stands for another price than the one it saw: there the newest price bounds best
         penalised = signals.target is not None
         node_price = state.price if penalised else said.node_price
@@ -204,7 +204,7 @@ class Certifier:
                 point = self._more(point, average, candidate, lower)
         if same and not self.coordinator.linearises:  # a bound linearised at one point says nothing of another
             point = self._best_so_far(point, state.block_active().tobytes())
-            center, reports = layout.totals(layout.mean(point.answers.y)), point.answers.reports()
+            center, reports = _where(point, said)
         upper = point.cost if np.isfinite(point.cost) else None
         if upper is not None and lower is not None and lower > upper + 1e-7 * (1 + abs(upper)):
             raise BoundError(
@@ -339,6 +339,12 @@ class Certifier:
         if answer.bound_of == "exact" and not any(len(report) for report in reports.values()):
             sweep = replace(sweep, network=answer.bound)
         return sweep.blocks + answer.bound, answer.bound_of, sweep
+
+
+def _where(point: Realised, said: Round) -> tuple[FloatArray, Reports]:
+    """Totals (n,) and reports at the point; the blocks' own where nothing is known of it."""
+    answers = point.answers if np.isfinite(point.answers.y).all() else said.answers
+    return answers.layout.totals(answers.layout.mean(answers.y)), answers.reports()
 
 
 def nearest_answers(layout: Layout, y: FloatArray) -> FloatArray:

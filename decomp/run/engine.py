@@ -172,6 +172,7 @@ def _begin(
     abilities = block_pool.build(rule.uses)
     _accept(rule, abilities, coordinator)
     block_pool.refuse(rule)
+    block_pool.failed.unbounded_goes_on = rule.unbounded_goes_on
     stored = None
     if start.columns is not None:
         stored, text = start.columns.fitted(block_pool.layout, block_pool.fingerprints())

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pyomo.environ as pyo
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from resuming import recorded, resumed
 
 from benchmarks.synthetic import Synthetic, Table
 from decomp.blocks.interior.barrier import Barrier, Bounds, drawn_back
 from decomp.blocks.interior.participant import Participant
 from decomp.blocks.pyomo_block import ConvexTerm, PyomoSubproblem
-from decomp.blocks.solve.piqp import solve
+from decomp.blocks.solve.piqp import NoSolution, solve
 from decomp.coordinators import Exchange
 from decomp.errors import RefusedError
 from decomp.messages import Coupling, Key, Signal
@@ -27,7 +31,10 @@ CERTIFY = {"stop": [Gap(1e-5, 1e-9, "total")], "certificate": CertificateSetting
 class Random(PyomoSubproblem):
     """Random rows, costs and bounds by seed: free columns, equations, equations twice, fixed columns, empty rows."""
 
-    def __init__(self, seed: int, scenario: int, n: int, entries: int, quadratic: bool, degenerate: bool) -> None:
+    def __init__(
+        self, seed: int, scenario: int, n: int, entries: int, quadratic: bool, degenerate: bool, endless: float = 0.0
+    ) -> None:
+        """endless: a cost at which anything can be offered, without a limit; 0 = at most 500 either way, at 4."""
         rng = np.random.default_rng((seed, scenario))
         self.n, self.entries = n, entries
         self.lb, self.ub = -rng.random(n) * 10.0 ** rng.integers(-1, 2), rng.random(n) * 10.0 ** rng.integers(-1, 2)
@@ -50,13 +57,20 @@ class Random(PyomoSubproblem):
         self.n, self.C = n + 2 * entries, np.hstack([self.C, own, -own])
         self.A, self.c = np.hstack([self.A, np.zeros((3, 2 * entries))]), np.append(self.c, none + 4.0)
         self.q = np.append(self.q, none + (0.2 if quadratic else 0.0))
-        self.lb, self.ub = np.append(self.lb, none), np.append(self.ub, none + 500.0)
+        most = np.inf if endless else 500.0
+        self.lb, self.ub = np.append(self.lb, none), np.append(self.ub, none + most)
         self.free = np.append(self.free, none > 0)
+        if endless:
+            self.c[n:] = np.append(np.full(entries, endless), np.full(entries, -endless + 1.0))
         super().__init__()
+
+    def bounds(self, j: int) -> tuple[float | None, float | None]:
+        low, high = float(self.lb[j]), float(self.ub[j])
+        return low if np.isfinite(low) else None, high if np.isfinite(high) else None
 
     def build(self) -> pyo.ConcreteModel:
         m, columns = pyo.ConcreteModel(), range(self.n)
-        m.x = pyo.Var(columns, bounds=lambda m, j: (None, None) if self.free[j] else (self.lb[j], self.ub[j]))
+        m.x = pyo.Var(columns, bounds=lambda m, j: (None, None) if self.free[j] else self.bounds(j))
 
         def row(a):
             return sum(float(v) * m.x[j] for j, v in enumerate(a))
@@ -111,30 +125,61 @@ def one_model(
     return float(q @ found.v + 0.5 * P @ found.v**2)
 
 
-@pytest.mark.parametrize("seed", range(16))
-def test_random_convex_markets_end_at_the_optimum_of_the_one_model(seed):
-    """An exchange whose demand one point of every unit, common to its scenarios, can meet."""
+def random_market(
+    seed: int, units: int, scenarios: int, entries: int, quadratic: bool, degenerate: bool, kind: str, at_node: bool
+):
     rng = np.random.default_rng(seed)
-    units, scenarios, entries = (int(i) for i in rng.integers(1, 4, 3))
-    quadratic, degenerate = bool(seed % 2), seed % 4 >= 2
     blocks, coupling, prob = {}, [], {}
     demand = np.zeros(entries)
+    endless = 4.0 if kind == "endless" else 0.0
     for u in range(units):
         keys = [Key(f"u{u}", str(s)) for s in range(scenarios)]
         p = rng.dirichlet(np.ones(scenarios) * 5)
         prob |= dict(zip(keys, p.tolist(), strict=True))
-        target = rng.normal(size=entries)
+        demand += rng.normal(size=entries)
         for s, key in enumerate(keys):
-            block = Random(seed * 7 + u, s, 6, entries, quadratic, degenerate)
-            blocks[key] = block
-        demand += target
-        weights = {key: prob[key] for key in keys}
-        coupling.append(Coupling(f"u{u}", tuple("abc"[:entries]), np.ones(entries), np.arange(entries), weights))
-    best = one_model(blocks, prob, entries, demand, True)
-    market = Exchange(tuple("abc"[:entries]), demand, box=(np.full(entries, -1e4), np.full(entries, 1e4)))
-    result = run(blocks, market, InteriorPoint(), coupling=coupling, limits=Limits(25), **CERTIFY)
-    assert result.status == "certified", result.reason
-    assert result.objective == pytest.approx(best, rel=2e-5, abs=1e-6)
+            blocks[key] = Random(seed % 1000 * 7 + u, s, 6, entries, quadratic, degenerate, endless)
+        node = np.arange(entries) if at_node else np.full(entries, -1)
+        coupling.append(Coupling(f"u{u}", tuple("abc"[:entries]), np.ones(entries), node, {k: prob[k] for k in keys}))
+    if kind == "out of reach" and at_node:
+        demand = demand + 1e5
+    market = Exchange(tuple("abc"[:entries]), demand, box=(np.full(entries, -1e6), np.full(entries, 1e6)))
+    return blocks, coupling, prob, demand, market if at_node else None
+
+
+@settings(max_examples=12, derandomize=True, deadline=None, phases=[Phase.generate])
+@given(
+    seed=st.integers(0, 10**6),
+    units=st.integers(1, 3),
+    scenarios=st.integers(1, 3),
+    entries=st.integers(1, 3),
+    quadratic=st.booleans(),
+    degenerate=st.booleans(),
+    kind=st.sampled_from(["bounded", "bounded", "out of reach", "endless"]),
+    at_node=st.booleans(),
+)
+def test_random_convex_problems_end_as_the_one_model_does(
+    seed, units, scenarios, entries, quadratic, degenerate, kind, at_node
+):
+    """The same optimum, or the same word for there being none: free and fixed columns, equations, equations twice.
+
+    An exchange whose demand one point of every unit, common to its scenarios, can meet, or cannot; offers without a
+    limit at a cost below what others pay for them.
+    """
+    blocks, coupling, prob, demand, market = random_market(
+        seed, units, scenarios, entries, quadratic, degenerate, kind, at_node
+    )
+    try:
+        best = one_model(blocks, prob, entries, demand, at_node)
+    except NoSolution:
+        best = None
+    result = run(blocks, market, InteriorPoint(), coupling=coupling, limits=Limits(30), **CERTIFY)
+    if best is None:
+        assert result.status == "failed"
+        assert ("infeasible" if kind == "out of reach" else "unbounded") in result.reason
+    else:
+        assert result.status == "certified", result.reason
+        assert result.objective == pytest.approx(best, rel=2e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize(("kind", "blocks"), [("lp", 10), ("qp", 10), ("stochastic", 10)])
@@ -216,6 +261,55 @@ def test_a_point_goes_on_in_a_pool_with_more_tangents():
     loaded = Participant(program, fine.pool, np.ones(1), 1.0, 1e-9, fine.unit)
     loaded.load(fine.save())
     assert np.array_equal(loaded.iterate.barrier.w, barrier.w)
+
+
+class Range(PyomoSubproblem):
+    """min cost y, low <= y <= high."""
+
+    def __init__(self, low: float | None, high: float | None, cost: float = 1.0) -> None:
+        self.range, self.slope = (low, high), cost
+        super().__init__()
+
+    def build(self) -> pyo.ConcreteModel:
+        m = pyo.ConcreteModel()
+        m.y = pyo.Var(bounds=self.range)
+        m.cost = pyo.Expression(expr=self.slope * m.y)
+        m.coupling = pyo.Expression([0], rule=lambda m, i: m.y)
+        return m
+
+
+def ended(blocks, demand=None):
+    """A run on units that offer at one node, or on the scenarios of one that have to agree."""
+    if demand is None:
+        units = [Coupling("u", ("a",), np.ones(1), np.array([-1]), dict.fromkeys(blocks, 1 / len(blocks)))]
+        return run(blocks, None, InteriorPoint(), coupling=units, limits=Limits(25), **CERTIFY)
+    units = [Coupling(key.unit, ("a",), np.ones(1), np.array([0]), {key: 1.0}) for key in blocks]
+    market = Exchange(("a",), np.array([demand]), box=(np.full(1, -1e4), np.full(1, 1e4)))
+    return run(blocks, market, InteriorPoint(), coupling=units, limits=Limits(25), **CERTIFY)
+
+
+def test_a_demand_out_of_reach_is_infeasible_at_its_node():
+    result = ended({Key("u0"): Range(0, 1), Key("u1"): Range(0, 1)}, demand=5.0)
+    assert result.status == "failed"
+    assert re.search("infeasible.*node a", result.reason)
+
+
+def test_scenarios_that_cannot_agree_are_infeasible_by_name():
+    result = ended({Key("u", "0"): Range(0, 1), Key("u", "1"): Range(2, 3)})
+    assert result.status == "failed"
+    assert re.search("infeasible.*u a in scenario [01]", result.reason)
+
+
+def test_a_cost_without_end_is_named_with_its_blocks():
+    result = ended({Key("u0"): Range(0, None, -2.0), Key("u1"): Range(None, 0)}, demand=0.0)
+    assert result.status == "failed"
+    assert re.search("unbounded.*block u0/0", result.reason)
+
+
+def test_blocks_that_are_unbounded_alone_do_not_end_a_run_that_is_bounded():
+    result = ended({Key("u0"): Range(0, None, -2.0), Key("u1"): Range(-3, 0)}, demand=0.0)
+    assert result.status == "certified"
+    assert result.objective == pytest.approx(-9.0, rel=1e-5)
 
 
 def test_integers_are_refused_with_the_block_and_a_remedy():

@@ -29,7 +29,8 @@ from decomp.subproblem import Arrays
 
 WEIGHTS = np.linspace(1.0, 0.1, 9)  # of a corrector beside the direction before it
 ARRAYS = ("w", "zl", "zu", "nu", "price")
-NUMBERS = 6  # behind price and offer, see `Participant.move`
+NUMBERS = 10  # behind price and offer, see `Participant.move`
+ROUNDING = 1e-12
 POOL = ("term", "touch", "slope", "level")
 
 
@@ -79,7 +80,7 @@ class Participant:
         self.reg, self.y_unit, self.cost_unit, self.pool, self.whole = reg, y_unit, cost_unit, pool, program
         program = with_tangents(program, pool)
         self.unit = natural_units(program, y_unit) if unit is None else unit
-        self.row = row_factors(program.A, self.unit)
+        self.row = row_factors(program.A, self.unit, program.lb == program.ub)
         D, R, Y = sparse.diags(self.unit), sparse.diags(self.row), sparse.diags(1 / y_unit)
         n = len(program.cost)
         quad = sparse.csr_matrix((n, n)) if program.quad is None else sparse.csr_matrix(program.quad)
@@ -182,8 +183,11 @@ class Participant:
         return self._told()
 
     def move(self, primal: float, dual: float) -> FloatArray:
-        """Move by these lengths; lambda (n_u,), offer (n_u,), then f, sum of products, number of them, largest primal
-        and dual residual (scaled), and what the pool falls short of the terms (money), in the program's units."""
+        """Move by these lengths; lambda (n_u,), offer (n_u,) and NUMBERS numbers.
+
+        These are f, the sum of the products, the number of them, the largest primal and dual residual (scaled), what
+        the pool falls short of the terms (money, in the program's units), and those of `_contradiction` and `_ray`.
+        """
         assert self._step is not None
         it, d = self.iterate, self._step
         barrier = it.barrier.moved(primal, dual, d.dw, d.dz)
@@ -258,9 +262,37 @@ class Participant:
         total = sum(float(np.sum(p)) for p in products)
         short = float(self._held() @ self._lacking(self._point()))
         largest = np.max(np.abs(rows), initial=0), np.max(np.abs(dual), initial=0)
-        numbers = [cost, total, self.bounds.count, *largest, short]
+        numbers = [cost, total, self.bounds.count, *largest, short, *self._contradiction(), *self._ray()]
         price = self.iterate.price * self.cost_unit / self.y_unit
         return np.concatenate([price, offer * self.y_unit, numbers])
+
+    def _contradiction(self) -> tuple[float, float]:
+        """V, h of the multipliers as a proof of infeasibility, in scaled money; Farkas' lemma.
+
+        g = (A'nu - C'lambda, -nu) and any point with Ax = r have  g'w = lambda'c0 - lambda'y.  Within the bounds g'w
+        is at least V + lambda'c0 but for values without a bound where g pulls: h is the sum of |g| there. So summed
+        over all participants, whose lambda'y cancel, V > 0 leaves no point whose values without bounds are below V / h.
+        """
+        it, b = self.iterate, self.bounds
+        g = np.concatenate([self.A_t @ it.nu - self.C_t @ it.price, -it.nu])
+        end = np.where(g > 0, b.lb, b.ub)
+        fits = np.isfinite(end) | (g == 0)
+        each = np.append(
+            np.where(fits & (g != 0), g * np.where(np.isfinite(end), end, 0.0), 0.0), -(it.price @ self.c0)
+        )
+        rounding = ROUNDING * float(np.sum(np.abs(each)))
+        return float(np.sum(each)) - rounding, float(np.sum(np.abs(g[~fits])))
+
+    def _ray(self) -> tuple[float, float]:
+        """c'x, and the most by which x misses being a direction that can be followed for ever at no other cost:
+        the largest of |Qx|, |Ax - r|, and what runs into a bound, in scaled units."""
+        b, w = self.bounds, self.iterate.barrier.w
+        x, r = w[: self.n], w[self.n :]
+        into = np.where(b.fixed, np.abs(w), 0.0)
+        into[b.lower] = np.maximum(into[b.lower], -w[b.lower])
+        into[b.upper] = np.maximum(into[b.upper], w[b.upper])
+        misses = (np.max(np.abs(v), initial=0.0) for v in (self.Q @ x, self.A @ x - r, into))
+        return float(self.c @ x), float(max(misses))
 
     def _point(self) -> FloatArray:
         """x (n,) in the program's units."""
@@ -327,11 +359,10 @@ def _parts(direction: Direction) -> tuple[FloatArray, Pair]:
 def spans(program: Program) -> FloatArray:
     """(n_u + 1,) how large each offer can be, then how much money a bounded column costs at its range, median.
 
-    inf where no bound limits an offer; nan where no column with a cost has a range.
+    inf where nothing is known of an offer's columns; nan where no column with a cost has a range.
     """
     width = np.where(program.ub > program.lb, program.ub - program.lb, 0.0)
-    C = sparse.csr_matrix(abs(program.coupling)).tocoo()
-    offer = np.zeros(len(program.coupling_0))
-    np.add.at(offer, C.row, np.where(C.data > 0, C.data * width[C.col], 0.0))
+    unit = np.where(program.ub > program.lb, natural_units(program, None), 0.0)
+    offer = np.asarray(abs(program.coupling) @ unit)
     money = np.abs(program.cost) * np.where(np.isfinite(width), width, 0.0)
-    return np.append(offer, np.median(money[money > 0]) if (money > 0).any() else np.nan)
+    return np.append(np.where(offer > 0, offer, np.inf), np.median(money[money > 0]) if (money > 0).any() else np.nan)
