@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -12,8 +13,8 @@ from scipy.linalg import LinAlgError
 from decomp.blocks.interior.participant import NUMBERS, WEIGHTS, Participant
 from decomp.blocks.interior.program import coordinator_program
 from decomp.errors import BlockError, InfeasibleError, TatonnementError, UnboundedError
-from decomp.layout import Answers
-from decomp.messages import FloatArray, IntArray, QuadraticModel, Request
+from decomp.layout import Answers, Layout
+from decomp.messages import BoolArray, FloatArray, IntArray, QuadraticModel, Request
 from decomp.rules.base import Candidate, Setup, State
 from decomp.rules.participants import Participants
 from decomp.rules.price_space import PriceSpace, Residuals
@@ -21,6 +22,10 @@ from decomp.rules.with_model import ModelRule, ModelState
 
 ATTEMPTS = 4
 MORE = 30.0  # times the regularisation where a factor breaks down
+log = logging.getLogger(__name__)
+
+MONEY = 8.0  # units of money that a value-at-risk counts in: its limits are those of the dearest case
+MOST_STEPS = 30  # Newton steps without a sweep
 PROOF = 1e-6  # what a proof may lack, relative to what it says
 MOST = 3  # names of those that a proof is about
 SMALLEST = 1e-7  # own gap relative to the cost that tangents are refined for
@@ -68,6 +73,9 @@ class InteriorPoint(ModelRule):
     regularisation  of the factorised systems, in scaled units; thirty times more where a factor breaks down
     aspiration   so much longer a step each correction aims at
     tangents     of convex terms are added where the pool falls short by more than this share of the point's own gap
+    sweep_below  a round holds as many iterations as bring the point's own gap, relative, below this, and then asks all
+                 blocks for exact answers; inf = one iteration a round. 20 times the gap that is wanted costs the least
+                 time where an exact answer costs more than an iteration
 
     needs: blocks with `kkt` (compiled, convex) and bounds; a coordinator with its model. reveals: y, curvature.
     wins when: every convex case; rounds hardly grow with the number of blocks, prices and scenarios.
@@ -80,6 +88,7 @@ class InteriorPoint(ModelRule):
     sigma_max: float = 0.3
     aspiration: float = 0.5
     tangents: float = 0.1
+    sweep_below: float = np.inf
     needs: ClassVar[frozenset[str]] = frozenset({"kkt", "bound"})
     reveals: ClassVar[str] = "y, curvature"
     unbounded_goes_on: ClassVar[bool] = True
@@ -90,6 +99,8 @@ class InteriorPoint(ModelRule):
         for name in ("back", "sigma_max", "aspiration", "tangents"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie between 0 and 1")
+        if not self.sweep_below > 0:
+            raise ValueError("sweep_below must be positive")
         if not 0 < self.regularisation < 1e-3:
             raise ValueError("regularisation must lie between 0 and 1e-3")
 
@@ -97,7 +108,7 @@ class InteriorPoint(ModelRule):
         layout, zeros = setup.layout, np.zeros
         if setup.participants is not None:
             try:
-                setup.participants.ask("spans")
+                setup.participants.ask("spans", np.zeros(len(layout.entry)))
             except BlockError as error:
                 raise ValueError(f"{error}") from error
         M, n, N = len(layout.node), len(layout.count), len(layout.entry)
@@ -162,12 +173,25 @@ class _Work:
         )  # fmt: skip
 
     def iterate(self) -> None:
-        """One iteration; the first time from the start, and twice: neither the start nor its first step is worth a
-        sweep of all blocks."""
+        """One iteration, more while the own gap is above `sweep_below`; the first time from the start, and twice:
+        neither the start nor its first step is worth a sweep of all blocks."""
         if self.steps == 0:
             self._start()
             self._iteration()
         self._iteration()
+        more = MOST_STEPS
+        while self.own_gap() > self.rule.sweep_below and more:
+            self._iteration()
+            more -= 1
+        log.debug("%d Newton steps, own gap %.2e, regularisation %.0e", self.steps, self.own_gap(), self.reg)
+
+    def own_gap(self) -> float:
+        """Sum of the products by |cost|: the gap of the point itself once it is feasible."""
+        cost, products = self._weight() @ np.concatenate([self.numbers, self.part_numbers])[:, :2]
+        return float(products * self.cost_unit / max(abs(cost), 1e-300))
+
+    def _weight(self) -> FloatArray:
+        return np.concatenate([self.layout.prob, np.ones(len(self.parts))])
 
     # -- units, parts --------------------------------------------------------------------------------------------------
 
@@ -175,7 +199,7 @@ class _Work:
         """y_unit (M,): a unit entry counts in its share of the node's box or, where less, in what blocks can offer;
         money in a middling price times a middling entry, or in what a middling column costs."""
         layout, setup = self.layout, self.setup
-        told = self.ask("spans")
+        told = self.ask("spans", layout.to_blocks(_is_money(layout).astype(float)))
         largest = np.zeros(len(layout.node))
         np.maximum.at(largest, layout.entry, np.concatenate([np.zeros(0), *(t[:-1] for t in told)]))
         box = np.append(np.maximum(np.abs(setup.box[0]), np.abs(setup.box[1])), 1.0)
@@ -189,7 +213,8 @@ class _Work:
             cost = float(np.median(setup.scale) * np.median(y_unit))
         else:
             cost = float(np.median(money[np.isfinite(money)])) if np.isfinite(money).any() else 1.0
-        return y_unit, cost if np.isfinite(cost) and cost > 0 else 1.0
+        cost = cost if np.isfinite(cost) and cost > 0 else 1.0
+        return np.where(_is_money(layout), MONEY * cost, y_unit), cost
 
     def _parts(self, model: QuadraticModel) -> tuple[list[Participant], list[IntArray]]:
         """The coordinator's model as participants that offer -Z, one for each independent part of it."""
@@ -270,7 +295,7 @@ class _Work:
         rule = self.rule
         self._factor(start=False)
         root, told = self._predict(start=False)
-        weight = np.concatenate([self.layout.prob, np.ones(len(self.parts))])
+        weight = self._weight()
         sums = weight @ told[:, 2:]
         primal, dual = (min(1.0, rule.back * float(np.min(told[:, i], initial=np.inf))) for i in (0, 1))
         count = float(weight @ np.concatenate([self.numbers[:, 2], self.part_numbers[:, 2]]))
@@ -364,6 +389,14 @@ class _Root:
 
     def plus(self, more: _Root, primal: float, dual: float) -> _Root:
         return _Root(self.dT + dual * more.dT, self.dybar + primal * more.dybar, self.dy + primal * more.dy)
+
+
+def _is_money(layout: Layout) -> BoolArray:
+    """(M,) unit entries that are a value-at-risk."""
+    level = [
+        np.full(len(c.entries), np.nan) if c.level is None else np.asarray(c.level, float) for c in layout.couplings
+    ]
+    return np.asarray(np.isfinite(np.concatenate([np.zeros(0), *level]))[layout.declared])
 
 
 def _culprits(work: _Work) -> list[str]:

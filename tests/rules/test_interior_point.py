@@ -24,6 +24,7 @@ from decomp.run.certificate import CertificateSettings
 from decomp.run.engine import run
 from decomp.run.options import Limits
 from decomp.run.stopping import Gap
+from problems.risk import Risk, add_risk
 
 CERTIFY = {"stop": [Gap(1e-5, 1e-9, "total")], "certificate": CertificateSettings(every=1)}
 
@@ -336,6 +337,57 @@ def test_steps_keep_slacks_and_multipliers_positive():
     after = barrier.moved(0.9 * primal, 0.9 * dual, dw, dz)
     assert min(after.slacks()[0].min(), after.slacks()[1].min(), after.zl.min(), after.zu.min()) > 0
     assert drawn_back(np.array([0.01, 1.0, 50.0]), 1.0) == pytest.approx([0.09, 0.0, -10.0])
+
+
+def test_a_round_can_hold_all_iterations_that_no_exact_answer_is_worth():
+    problem = Synthetic(Synthetic.Settings(synthetic=Table(**{"class": "stochastic"}, blocks=10, prices=48, seed=1)))
+    result = run(
+        problem.subproblem, problem.coordinator, InteriorPoint(sweep_below=2e-3), coupling=problem.couplings,
+        stop=[Gap(1e-4, 1e-9, "total")], certificate=CertificateSettings(every=1), limits=Limits(17),
+    )  # fmt: skip
+    assert result.status == "certified", result.reason
+    assert len(result.rows) <= 5
+    assert result.objective == pytest.approx(problem.reference(60.0).optimum, rel=1e-4)
+
+
+def test_a_value_at_risk_counts_in_money_whatever_its_limits():
+    """min (1 - beta) E[f] + beta CVaR[f], f_s = s + (a - s)^2 by tangents, a agreed: limits of v that are a thousand
+    times as wide change no round."""
+    rounds = []
+    for limit in (1e2, 1e5):
+        blocks = {Key("u", str(s)): Tail(float(s), limit) for s in range(5)}
+        weights = dict.fromkeys(blocks, 0.2)
+        level = np.array([np.nan, 0.6])
+        unit = Coupling(
+            "u", ("a", "v"), np.ones(2), np.full(2, -1), weights, scale=np.array([np.nan, 0.5]), level=level
+        )
+        result = run(blocks, None, InteriorPoint(), coupling=[unit], limits=Limits(25), **CERTIFY)
+        assert result.status == "certified", result.reason
+        a = np.linspace(-1, 5, 60001)
+        f = np.array([s + (a - s) ** 2 for s in range(5)])
+        top = np.sort(f, axis=0)[::-1]
+        assert result.objective == pytest.approx(np.min(0.5 * f.mean(axis=0) + 0.5 * top[:2].mean(axis=0)), rel=2e-5)
+        rounds.append(len(result.rows))
+    assert abs(rounds[0] - rounds[1]) <= 2
+
+
+class Tail(PyomoSubproblem):
+    """f = s + t, t >= (a - s)^2, averse to risk with alpha .6, beta .5; the value-at-risk lies within +-limit."""
+
+    def __init__(self, s: float, limit: float) -> None:
+        self.s, self.limit = s, limit
+        super().__init__()
+
+    def build(self) -> pyo.ConcreteModel:
+        m = pyo.ConcreteModel()
+        m.a, m.t = pyo.Var(bounds=(-10, 10)), pyo.Var(bounds=(0, None))
+        m.cost = pyo.Expression(expr=self.s + m.t)
+        m.coupling = pyo.Expression([0], rule=lambda m, i: m.a)
+        add_risk(m, Risk(alpha=0.6, beta=0.5), -self.limit, self.limit)
+        return m
+
+    def convex_terms(self, m: pyo.ConcreteModel) -> list[ConvexTerm]:
+        return [ConvexTerm(m.t, (m.a,), lambda a: (a - self.s) ** 2, lambda a: (2 * (a - self.s),))]
 
 
 def stochastic_part():

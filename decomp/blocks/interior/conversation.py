@@ -61,8 +61,8 @@ class Conversation:
         if self._participant is not None:
             self._participant.iterate = iterate
 
-    def _spans(self, _values: FloatArray, _numbers: FloatArray) -> FloatArray:
-        return spans(self._block.convex_program(None)[0])
+    def _spans(self, values: FloatArray, _numbers: FloatArray) -> FloatArray:
+        return spans(self._block.convex_program(None)[0], values > 0)
 
     def _activate(self, values: FloatArray, _numbers: FloatArray) -> None:
         self._active = values > 0

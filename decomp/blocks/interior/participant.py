@@ -24,7 +24,7 @@ from decomp.blocks.interior.barrier import Barrier, Bounds, Pair, drawn_back
 from decomp.blocks.interior.kkt import Factor, Kkt
 from decomp.blocks.interior.program import with_tangents
 from decomp.blocks.interior.units import natural_units, row_factors
-from decomp.messages import FloatArray
+from decomp.messages import BoolArray, FloatArray
 from decomp.subproblem import Arrays
 
 WEIGHTS = np.linspace(1.0, 0.1, 9)  # of a corrector beside the direction before it
@@ -356,13 +356,16 @@ def _parts(direction: Direction) -> tuple[FloatArray, Pair]:
     return direction.dw, direction.dz
 
 
-def spans(program: Program) -> FloatArray:
+def spans(program: Program, money: BoolArray) -> FloatArray:
     """(n_u + 1,) how large each offer can be, then how much money a bounded column costs at its range, median.
+
+    money (n_u,): offers that are themselves amounts of money, whose columns say nothing of what others cost.
 
     inf where nothing is known of an offer's columns; nan where no column with a cost has a range.
     """
     width = np.where(program.ub > program.lb, program.ub - program.lb, 0.0)
     unit = np.where(program.ub > program.lb, natural_units(program, None), 0.0)
     offer = np.asarray(abs(program.coupling) @ unit)
-    money = np.abs(program.cost) * np.where(np.isfinite(width), width, 0.0)
-    return np.append(np.where(offer > 0, offer, np.inf), np.median(money[money > 0]) if (money > 0).any() else np.nan)
+    paid = np.abs(program.cost) * np.where(np.isfinite(width), width, 0.0)
+    paid = paid[(paid > 0) & ~(abs(program.coupling).T @ money.astype(float) > 0)]
+    return np.append(np.where(offer > 0, offer, np.inf), np.median(paid) if len(paid) else np.nan)

@@ -21,10 +21,9 @@ PASSES = 12
 def natural_units(program: Program, y_unit: FloatArray | None) -> FloatArray:
     """Units (n,) of the columns, powers of two.
 
-    A column's unit is its range where that is finite; else that of the offer it makes (y_unit (n_u,), None = not known)
-    or the smallest that a row with known columns allows it, whichever is less; else 1. A range that is wider than what
-    the largest other term of one of its rows could ask of it says nothing, and that term counts instead. Fixed columns
-    count as 1.
+    A column's unit is its range where that is finite, else the smallest that a row with known columns allows it, and at
+    most the offer it makes (y_unit (n_u,), None = not known); else 1. A range that is wider than what the largest other
+    term of one of its rows could ask of it says nothing, and that term counts instead. Fixed columns count as 1.
     """
     unit = np.full(len(program.cost), np.nan)
     fixed = program.lb == program.ub
@@ -39,6 +38,7 @@ def natural_units(program: Program, y_unit: FloatArray | None) -> FloatArray:
         C = sparse.csr_matrix(abs(program.coupling)).tocoo()
         entries = C.data > 0
         np.minimum.at(offered, C.col[entries], (y_unit[C.row] / np.where(entries, C.data, 1.0))[entries])
+    unit = np.where(both, np.minimum(unit, offered), unit)
     for _ in range(PASSES):
         allowed = np.minimum(terms.allowed(unit, np.zeros(terms.rows)), offered)
         more = np.isnan(unit) & np.isfinite(allowed) & ~fixed
