@@ -27,7 +27,9 @@ from decomp.subproblem import Subproblem
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["StoredResult", "iterate", "load_result", "run", "solve_case"]
+    from decomp.case.evaluation import Evaluation
+
+__all__ = ["StoredResult", "evaluate", "iterate", "load_result", "run", "solve_case"]
 
 Blocks = Mapping[Key, Subproblem] | Callable[[Key], Subproblem]
 Settings = str | Mapping[str, Any]  # a name, a name with settings, or a table as in a case file
@@ -208,6 +210,50 @@ def _toml(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(_toml(item) for item in value)}]"
     return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def evaluate(
+    folder: str | Path,
+    *,
+    scenarios: int,
+    seed: int,
+    replications: int = 0,
+    replication_scenarios: int | None = None,
+    confidence: float = 0.95,
+    value: bool = True,
+    case: str | Path | None = None,
+    ranks: Ranks | None = None,
+) -> Evaluation | None:
+    """What the first stage of a finished run is worth; None on ranks other than the root. See docs/evaluate.md.
+
+    folder        of the run's results
+    scenarios     so many fresh ones of the same problem it is evaluated under, with their seed
+    replications  of the estimate of its optimality gap, each with `replication_scenarios` (None = as many); 0 = none
+    confidence    of the intervals
+    value         also work out EVPI and VSS from the run's own scenarios
+    case          the case file, where it no longer lies where it was run
+
+    Raises InputError for a folder without a finished run, TatonnementError where the problem cannot be evaluated.
+    """
+    from decomp.case.config import from_tables
+    from decomp.case.evaluation import evaluated
+
+    before = load_result(folder)
+    file = case if case is not None else before.summary.get("case_file")
+    if file is None or not Path(file).is_file():
+        text = f"the case file {file or ''} is not there".replace("  ", " ")
+        raise InputError([Mistake(str(folder), "", "", text, "say where it lies: --case FILE")])
+    if before.summary.get("objective") is None:
+        raise InputError(
+            [Mistake(str(folder), "", "", f"the run ended as {before.summary.get('status')}, without a cost")]
+        )
+    read = from_tables(before.summary["case"], file)
+    offers = before.offers["y"].groupby(level="entry", sort=False)
+    found = {str(name): values.to_numpy(float) for name, values in offers}
+    return evaluated(
+        read, found, float(before.summary["objective"]), ranks or find_ranks(), scenarios=scenarios, seed=seed,
+        replications=replications, replication_scenarios=replication_scenarios, confidence=confidence, value=value,
+    )  # fmt: skip
 
 
 def load_result(folder: str | Path, run: Result | None = None) -> StoredResult:

@@ -83,6 +83,44 @@ def check(case: str, overrides: Sequence[str], rule: str | None) -> None:
         sys.exit(2)
 
 
+@tatonnement.command()
+@click.argument("folder", metavar="DIR")
+@click.option("--scenarios", type=click.IntRange(2), required=True, help="Fresh scenarios the first stage is tried in.")
+@click.option("--seed", type=click.IntRange(0), required=True, help="Of the fresh scenarios.")
+@click.option(
+    "--replications", type=click.IntRange(0), default=0, show_default=True,
+    help="Of the estimate of the optimality gap (Mak, Morton and Wood 1999); 0 = no estimate, else at least 2.",
+)  # fmt: skip
+@click.option("--replication-scenarios", type=click.IntRange(2), help="Scenarios of each replication; as --scenarios.")
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the intervals.")
+@click.option("--no-value", is_flag=True, help="Leave out EVPI and VSS.")
+@click.option("--case", metavar="FILE", help="The case file, where it no longer lies where it was run.")
+@click.option("--out", metavar="FILE.json", help="Write all figures there, too.")
+def evaluate(folder: str, out: str | None, no_value: bool, **given: Any) -> None:
+    """Evaluate the first stage of the finished run in DIR under fresh scenarios, on all ranks of mpiexec."""
+    from decomp.api import evaluate as evaluated
+    from decomp.case.evaluation_text import lines
+    from decomp.errors import TatonnementError
+    from decomp.parallel.ranks import find_ranks
+    from decomp.storage.result_folder import write_json
+
+    ranks = find_ranks()
+    try:
+        found = evaluated(folder, value=not no_value, ranks=ranks, **given)
+    except TatonnementError as error:
+        if not ranks.rank:
+            click.echo(str(error), err=True)
+        if ranks.size > 1:
+            ranks.end()
+        sys.exit(2)
+    if found is not None:
+        click.echo("\n".join(lines(found)))
+        if out:
+            write_json(Path(out), found.plain())
+    if ranks.size > 1:
+        ranks.end()
+
+
 @tatonnement.command("list")
 @click.argument("sort", type=click.Choice(SORTS))
 def list_(sort: str) -> None:

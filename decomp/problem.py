@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel
 
 from decomp.coordinator import Coordinator
-from decomp.errors import Mistake
+from decomp.errors import Mistake, TatonnementError
 from decomp.messages import Coupling, Key
 from decomp.subproblem import Subproblem
 
@@ -48,6 +48,17 @@ class Problem(ABC):
     @abstractmethod
     def subproblem(self, key: Key) -> Subproblem:
         """Build one block; called on the rank that owns it."""
+
+    def sample(self, scenarios: int, seed: int) -> Problem:
+        """The same problem with fresh scenarios, equally likely; the same seed, the same scenarios, on every rank.
+
+        Raises TatonnementError where the problem cannot draw any.
+        """
+        raise TatonnementError(f"{type(self).__name__} cannot draw fresh scenarios: it defines no sample()")
+
+    def unbundled(self) -> Problem:
+        """The same problem with every scenario a block of its own; itself where it is so already."""
+        return self
 
     def write(self, result: Result, folder: Path) -> Sequence[Path]:
         """Write the problem's own tables and figures beside the engine's; returns what was written."""

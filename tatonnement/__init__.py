@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = version("tatonnement")
 
 _HOME = {
-    "decomp.api": ("iterate", "load_result", "run", "solve_case", "StoredResult"),
+    "decomp.api": ("evaluate", "iterate", "load_result", "run", "solve_case", "StoredResult"),
     "decomp.blocks.pyomo_block": ("BlockSettings", "ConvexTerm", "Initial", "PyomoSubproblem"),
     "decomp.case.config": ("Case", "load", "from_tables"),
+    "decomp.case.evaluation": ("Evaluation",),
     "decomp.coordinator": ("Coordinator",),
     "decomp.coordinators": (
         "AtLeast", "Band", "BlockCoordinator", "Capacity", "Consensus", "ConvexCost", "Exchange", "Nobody",
@@ -47,9 +48,10 @@ _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 if TYPE_CHECKING:
     from decomp import rules, steps
-    from decomp.api import StoredResult, iterate, load_result, run, solve_case
+    from decomp.api import StoredResult, evaluate, iterate, load_result, run, solve_case
     from decomp.blocks.pyomo_block import BlockSettings, ConvexTerm, Initial, PyomoSubproblem
     from decomp.case.config import Case, from_tables, load
+    from decomp.case.evaluation import Evaluation
     from decomp.coordinator import Coordinator
     from decomp.coordinators import (
         AtLeast,

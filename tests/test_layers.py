@@ -74,6 +74,8 @@ LAYERS = (
         "run.console",
         "case.catalogue",
         "case.shipped",
+        "case.evaluation",
+        "case.evaluation_text",
         "case.execution",
         "case.inspection",
         "case.template",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -165,3 +166,43 @@ def bundled_program(
         col_names=tuple(f"{name}/{column}" for name, p in programs.items() for column in p.col_names),
         terms=Terms(()),
     ), stretch
+
+
+def mean_program(programs: Sequence[Program], prob: FloatArray) -> Program:
+    """The program whose every number is the mean of the programs' numbers: that of the mean data, as far as the data
+    enter them as they are.
+
+    prob (k,) sum 1. Raises ValueError where the programs differ in more than their numbers, or have convex terms.
+    """
+    first = programs[0]
+    for other in programs[1:]:
+        if other.row_names != first.row_names or other.col_names != first.col_names:
+            raise ValueError("scenarios have other rows or columns than each other")
+        if not np.array_equal(other.integer, first.integer) or (other.quad is None) != (first.quad is None):
+            raise ValueError("scenarios differ in which columns are whole, or in whether their cost is quadratic")
+    if len(first.terms):
+        raise ValueError("it has convex terms")
+
+    def mean(name: str) -> Any:
+        """In the order given; equal infinite limits stay."""
+        parts = [getattr(program, name) for program in programs]
+        if sparse.issparse(parts[0]):
+            return sum((p * part for p, part in zip(prob.tolist()[1:], parts[1:], strict=True)), prob[0] * parts[0])
+        values = np.stack([np.asarray(part, float) for part in parts])
+        return np.where((values == values[0]).all(axis=0), values[0], _weighted(prob, values))
+
+    names = ("cost", "row_lo", "row_hi", "lb", "ub", "coupling_0", "report_0")
+    changes = {name: mean(name) for name in names}
+    changes |= {"A": sparse.csr_matrix(mean("A")), "coupling": sparse.csr_matrix(mean("coupling"))}
+    changes |= {"report": sparse.csr_matrix(mean("report")), "constant": float(mean("constant"))}
+    if first.quad is not None:
+        changes["quad"] = sparse.csc_matrix(mean("quad"))
+    return replace(first, **changes)
+
+
+def _weighted(prob: FloatArray, values: FloatArray) -> FloatArray:
+    """sum_s prob_s values_s, in that order; infinite where one of them is."""
+    total = np.zeros(values.shape[1:])
+    for p, row in zip(prob.tolist(), values, strict=True):
+        total = total + p * row
+    return total

@@ -14,6 +14,7 @@ from decomp.blocks.compile.outer_approximation import ConvexTerm, Pool
 from decomp.blocks.compile.program import Program
 from decomp.blocks.fingerprint import fingerprint
 from decomp.blocks.solve.backends import COMPILED, find_backend
+from decomp.blocks.solve.compiled_block import CompiledBlock
 from decomp.blocks.solve.interface import Backend, Built, Options, abilities_of
 from decomp.blocks.solve.solver_state import BlockSettings, Initial
 from decomp.errors import InputError, Mistake
@@ -198,6 +199,13 @@ class PyomoSubproblem(Subproblem):
         if initial is None:
             raise ValueError(f"{type(self).__name__} has no initial schedule: {message or 'initial_price is None'}")
         return initial
+
+    @property
+    def program(self) -> Program:
+        """The block's model as arrays. Raises ValueError where its solver has none."""
+        if not isinstance(self._built.backend, CompiledBlock):
+            raise ValueError(f"the solver {self.solver} has no arrays of it")
+        return self._built.backend.program
 
     @property
     def width(self) -> int:

@@ -38,7 +38,7 @@ class CaseRun:
             files = [own.path / name for name in own.before]
         else:
             files = [*write_rows(result, own.path, self.files), *case.problem.write(result, own.path)]
-        told["files"] = own.end(files)
+        told |= {"files": own.end(files), "case_file": str(case.file.absolute())}
         return [*files, write_summary(result, own.path, case=case.tables, extra=told)]
 
 

@@ -188,6 +188,10 @@ class BlockPool:
         """
         return self._answers("evaluate", y[None, :], KEEP * keep + CUT * self._interruptible, 0)
 
+    def reasons(self) -> dict[str, str]:
+        """Why blocks had no answer to the last question, by name."""
+        return self._explained()
+
     def parts_of(self, coordinator: Coordinator) -> Parts:
         """Who answers for the coordinator's parts: the ranks for the one they all have, else this process."""
         if self._spread is not None and self._spread.coordinator is coordinator:

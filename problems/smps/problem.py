@@ -81,6 +81,11 @@ class Smps(Problem):
         table = self.settings.smps.model_copy(update={"scenarios": children, "seed": seed, "bundle": 1})
         return Smps(self.settings.model_copy(update={"smps": table}), self.folder, self.files)
 
+    def unbundled(self) -> Smps:
+        """The same with every scenario a block of its own."""
+        table = self.settings.smps.model_copy(update={"bundle": 1})
+        return Smps(self.settings.model_copy(update={"smps": table}), self.folder, self.files)
+
     def summary(self, result: Result) -> Mapping[str, Any]:
         """The program's size, and the objective as the file has it where it is to be maximised."""
         p = self.program

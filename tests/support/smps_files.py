@@ -138,3 +138,34 @@ def write_lands(folder: Path) -> Path:
         lines += [f" RHS DEMAND{j} {d} P2 {p}" for d, p in zip(demands, (0.3, 0.4, 0.3), strict=True)]
     (folder / "LandS.sto").write_text("\n".join([*lines, "ENDATA"]) + "\n")
     return folder / "LandS.cor"
+
+
+def write_farmer(folder: Path, acres: float = 500.0, *, whole: bool = False) -> Path:
+    """The farmer of Birge and Louveaux in SMPS files; with whole acres, 500.5 of them, an instance of DSP's."""
+    lines = ["NAME FARMER", "ROWS", " N OBJ", " L LAND", " G WHEAT", " G CORN", " L BEETS", "COLUMNS"]
+    lines += [
+        " x0 OBJ 150 LAND 1",
+        " x0 WHEAT 3",
+        " x1 OBJ 230 LAND 1",
+        " x1 CORN 3.6",
+        " x2 OBJ 260 LAND 1",
+        " x2 BEETS -24",
+    ]
+    lines += [" x3 OBJ 238 WHEAT 1", " x4 OBJ 210 CORN 1", " x5 OBJ -170 WHEAT -1", " x6 OBJ -150 CORN -1"]
+    lines += [
+        " x7 OBJ -36 BEETS 1",
+        " x8 OBJ -10 BEETS 1",
+        "RHS",
+        f" RHS LAND {acres} WHEAT 200",
+        " RHS CORN 240",
+        "BOUNDS",
+    ]
+    lines += [f" UI BND x{i} 1e30" for i in range(3)] if whole else []
+    (folder / "farmer.cor").write_text("\n".join([*lines, " UP BND x7 6000", "ENDATA"]) + "\n")
+    (folder / "farmer.tim").write_text("TIME FARMER\nPERIODS\n x0 OBJ P1\n x3 WHEAT P2\nENDATA\n")
+    lines = ["STOCH FARMER", "SCENARIOS"]
+    for name, factor in (("GOOD", 1.2), ("FAIR", 1.0), ("BAD", 0.8)):
+        lines += [f" SC {name} ROOT {1 / 3!r} P2", f" x0 WHEAT {2.5 * factor!r}", f" x1 CORN {3 * factor!r}"]
+        lines += [f" x2 BEETS {-20 * factor!r}"]
+    (folder / "farmer.sto").write_text("\n".join([*lines, "ENDATA"]) + "\n")
+    return folder / "farmer.cor"
