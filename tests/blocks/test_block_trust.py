@@ -256,7 +256,7 @@ def test_slacks_that_no_multiplier_proves_are_no_conflict(monkeypatch: pytest.Mo
         return Store(need=30.0, whole=False).solve(Signal(np.zeros(1))).status
 
     assert solve() is Status.INFEASIBLE
-    monkeypatch.setattr(explain, "_proven", lambda *_: False)
+    monkeypatch.setattr(conflict, "_proven", lambda *_: None)
     assert solve() is Status.ERROR
 
 

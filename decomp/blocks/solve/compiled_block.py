@@ -195,7 +195,7 @@ class CompiledBlock:
         if not ready.status.has_point:
             return self._failed(ready.status, f"initial schedule: {ready.message}", None, begin), state
         program, state = self.program, ready.state
-        entries = tuple(f"offer {i} = {value:.6g}" for i, value in enumerate(y))
+        entries = tuple(offer_name(program, i) for i in range(len(y)))
         solver, fixed = self.solver.with_offer(program, y + self.origin(state) - program.coupling_0, entries)
         question = self._question(fixed, state, np.zeros(len(y)), state.active)
         start = replace(state, basis=None)
@@ -323,3 +323,11 @@ class CompiledBlock:
             signal_id=0 if signal is None else signal.id,
             solve_time=time.perf_counter() - begin,
         )
+
+
+def offer_name(program: Program, i: int) -> str:
+    """The entry in words: its number, and the variable where it is one."""
+    row = program.coupling
+    at = slice(row.indptr[i], row.indptr[i + 1])
+    alone = at.stop - at.start == 1 and row.data[at.start] == 1.0
+    return f"offer {i} ({program.col_names[row.indices[at.start]]})" if alone else f"offer {i}"

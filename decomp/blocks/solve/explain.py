@@ -7,16 +7,14 @@ from scipy import sparse
 
 from decomp.blocks.compile.outer_approximation import Pool
 from decomp.blocks.compile.program import Program
-from decomp.blocks.solve.bounds import of_columns, of_rows
-from decomp.blocks.solve.highs_lp import HISTORY_FREE, MODEL_STATUS, new_solver, pass_rows
+from decomp.blocks.solve.conflict import SEARCH_S, SMALL, Conflict, elastic, irreducible, irreducible_whole
+from decomp.blocks.solve.highs_lp import HISTORY_FREE, new_solver, pass_rows
 from decomp.blocks.solve.highs_simplex import run_highs
 from decomp.blocks.solve.scaling import Rows, power_of_two, tangent_matrix
 from decomp.messages import BoolArray, FloatArray, Status
 
 MOST_NAMES = 5
-SMALL = 1e-7  # below this a slack or a multiplier is rounding
-ROUNDING = 1e-12
-SEARCH_S = 10.0
+MOST_LIMITS = 12
 WHOLE = "no feasible solution with whole numbers, though there is one with fractions, of "
 NEARLY = (
     "unbounded: the solver has found the cost to fall without end, by no more than its tolerances; give the variables "
@@ -52,16 +50,15 @@ def diagnose(
     if unbounded:
         return Status.UNBOUNDED, NEARLY
     if whole:
-        return Status.INFEASIBLE, WHOLE + _some([f"'{program.col_names[j]}'" for j in np.flatnonzero(program.integer)])
+        return Status.INFEASIBLE, explain_whole(program, lb, ub, pool)
     return Status.ERROR, NUMERICAL
 
 
 def explain_infeasible(program: Program, lb: FloatArray, ub: FloatArray, pool: Pool) -> str:
     """Which constraints conflict and by how much; "" where none are proven to.
 
-    min sum of slacks on all rows and tangents, variable bounds kept. Rows with slack are what would have to give way;
-    rows and bounds with a multiplier at this optimum are what they are in conflict with. They prove it: by these
-    multipliers alone the least sum of slacks is above 0, which is worked out here and not taken from the solver.
+    Rows that miss are what would have to give way where the sum of slacks is least, variable bounds kept; the smallest
+    conflict is a set of limits of rows and bounds that cannot hold together, of which none can be spared.
     """
     crossed = [
         f"'{program.col_names[j]}' ({lb[j]:.6g} > {ub[j]:.6g})" for j in np.flatnonzero((lb > ub) & ~program.integer)
@@ -78,54 +75,52 @@ def explain_infeasible(program: Program, lb: FloatArray, ub: FloatArray, pool: P
         texts = ["the lower bound exceeds the upper bound of " + _some(crossed)] if crossed else []
         texts += ["there is no whole number within the bounds of " + _some(between)] if between else []
         return "no feasible solution: " + "; ".join(texts)
-    n = len(program.lb)
-    A = sparse.vstack([program.A, tangent_matrix(program.terms, pool, n)])
-    names = [*program.row_names, *(program.terms.names[i] for i in pool.term)]
-    m = len(names)
-    slack = sparse.eye_array(m)
-    elastic = Rows(
-        sparse.csr_matrix(sparse.hstack([A, slack, -slack])),
-        np.concatenate([program.row_lo, pool.level]),
-        np.concatenate([program.row_hi, np.full(len(pool), np.inf)]),
-    )
-    solver = new_solver({**HISTORY_FREE, "presolve": "choose", "simplex_scale_strategy": 2, "time_limit": SEARCH_S})
-    low, high = np.concatenate([lb, np.zeros(2 * m)]), np.concatenate([ub, np.full(2 * m, np.inf)])
-    pass_rows(solver, elastic, np.concatenate([np.zeros(n), np.ones(2 * m)]), low, high)
-    run_highs(solver)
-    if solver.getModelStatus() != MODEL_STATUS.kOptimal:
+    rows, names = _rows_of(program, pool)
+    found = elastic(rows, lb, ub)
+    if found is None or found.conflict is None:
         return ""
-    solution = solver.getSolution()
-    value, dual = np.array(solution.col_value), np.abs(np.array(solution.row_dual))
-    short = value[n : n + m] + value[n + m :]
-    sides = [np.where(np.isfinite(side), np.abs(side), 0.0) for side in (elastic.lo, elastic.hi)]
+    sides = [np.where(np.isfinite(side), np.abs(side), 0.0) for side in (rows.lo, rows.hi)]
     largest = np.maximum(1.0, np.maximum(*sides))
+    short = found.short
     give = [i for i in np.argsort(-short, kind="stable") if short[i] > SMALL * largest[i]]
-    if not give or not _proven(A, elastic, np.array(solution.row_dual), lb, ub, value[:n]):
+    if not give:
         return ""
-    others = [i for i in np.argsort(-dual, kind="stable") if dual[i] > SMALL and i not in give]
-    reduced = np.abs(np.array(solution.col_dual)[:n])
-    bounds = [j for j in np.argsort(-reduced, kind="stable") if reduced[j] > SMALL]
     text = "no feasible solution: " + _some([f"'{names[i]}' misses by {short[i]:.6g}" for i in give])
-    if others:
-        text += "; in conflict with " + _some([f"'{names[i]}'" for i in others])
-    if bounds:
-        text += "; against the bounds of " + _some([f"'{program.col_names[j]}'" for j in bounds])
-    return text
+    return text + _told(irreducible(rows, lb, ub, found.conflict), rows, names, program, lb, ub)
 
 
-def _proven(A: sparse.csr_matrix, rows: Rows, dual: FloatArray, lb: FloatArray, ub: FloatArray, x: FloatArray) -> bool:
-    """Do these multipliers, each within [-1, 1], bound the sum of slacks away from 0?
+def explain_whole(program: Program, lb: FloatArray, ub: FloatArray, pool: Pool) -> str:
+    """Which rows leave no whole numbers, though they leave fractions."""
+    text = WHOLE + _some([f"'{program.col_names[j]}'" for j in np.flatnonzero(program.integer)])
+    rows, names = _rows_of(program, pool)
+    found = irreducible_whole(rows, lb, ub, program.integer)
+    return text if found is None else text + _told(found, rows, names, program, lb, ub)
 
-    sum_i pi_i (lo_i if pi_i > 0 else hi_i) - sum_j (A'pi)_j (ub_j if (A'pi)_j > 0 else lb_j) > 0.
-    """
-    dual = np.clip(dual, -1.0, 1.0)
-    dual = np.where(np.abs(dual) > SMALL, dual, 0.0)
-    zero = np.zeros((1, A.shape[1]))
-    sides = rows.lo[None], rows.hi[None]
-    total, reduced = of_rows(sparse.csr_matrix(A.T), zero, np.zeros(1), sides, dual[None])
-    size = float(np.abs(dual) @ (np.abs(A) @ np.abs(x)))
-    bound = float(of_columns(total, reduced, zero, (lb[None], ub[None]), x[None])[0])
-    return bound > ROUNDING * size
+
+def _rows_of(program: Program, pool: Pool) -> tuple[Rows, list[str]]:
+    """Rows and tangents of the program, and their names."""
+    A = sparse.csr_matrix(sparse.vstack([program.A, tangent_matrix(program.terms, pool, len(program.lb))]))
+    lo = np.concatenate([program.row_lo, pool.level])
+    hi = np.concatenate([program.row_hi, np.full(len(pool), np.inf)])
+    return Rows(A, lo, hi), [*program.row_names, *(program.terms.names[i] for i in pool.term)]
+
+
+def _told(c: Conflict, rows: Rows, names: list[str], program: Program, lb: FloatArray, ub: FloatArray) -> str:
+    """The conflict in words: each limit with its value."""
+    kept = [_limit(names[i], c.lo[i], c.hi[i], rows.lo[i], rows.hi[i]) for i in np.flatnonzero(c.lo | c.hi)]
+    bounds = [_limit(program.col_names[j], c.lb[j], c.ub[j], lb[j], ub[j]) for j in np.flatnonzero(c.lb | c.ub)]
+    text = "; a smallest conflict: " if c.irreducible else "; a conflict: "
+    text += "rows " + _some(kept, MOST_LIMITS)
+    return text + (f"; bounds of {_some(bounds, MOST_LIMITS)}" if bounds else "")
+
+
+def _limit(name: str, low: bool, high: bool, lo: float, hi: float) -> str:
+    """A row or column with those of its limits that are in conflict. One that is settled has one value."""
+    if lo == hi:
+        return f"'{name}' = {lo:.6g}"
+    sides = [f">= {lo:.6g}"] if low else []
+    sides += [f"<= {hi:.6g}"] if high else []
+    return f"'{name}' {' and '.join(sides)}"
 
 
 def explain_unbounded(
@@ -160,7 +155,7 @@ def _cone(side: FloatArray, sign: int) -> FloatArray:
     return np.where(np.isfinite(side), 0.0, sign * np.inf)
 
 
-def _some(names: list[str]) -> str:
+def _some(names: list[str], most: int = MOST_NAMES) -> str:
     names = list(dict.fromkeys(names))
-    rest = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
