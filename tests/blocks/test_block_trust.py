@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from decomp.blocks.pyomo_block import BlockSettings, PyomoSubproblem
-from decomp.blocks.solve import explain, highs_simplex, program_solver
+from decomp.blocks.solve import conflict, highs_simplex, program_solver
 from decomp.blocks.solve.highs_mip import MixedAnswer, solve_mixed
 from decomp.blocks.solve.known_points import MOST_CONTINUOUS, Known, KnownPoints
 from decomp.layout import Layout, Signals
