@@ -153,6 +153,7 @@ def _coupling(c: Coupling, own: Mapping[Key, tuple[Key, ...]], kept: IntArray) -
         report=tuple(f"{name}, scenario {i}" for i in range(largest) for name in c.report),
         sharing=None if c.sharing is None else {key: np.asarray(c.sharing[s])[kept] for key, s in first.items()},
         scale=None if c.scale is None else np.asarray(c.scale, float)[kept],
+        level=None if c.level is None else np.asarray(c.level, float)[kept],
     )
 
 

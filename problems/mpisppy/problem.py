@@ -29,7 +29,9 @@ MASS_TOLERANCE = 1e-9
 
 
 class MpiSppy(Problem):
-    """min sum_s pi_s f_s(x_s), the variables of a tree node the same in all scenarios that share it.
+    """A module written for mpi-sppy, unchanged, a block for each scenario.
+
+    min sum_s pi_s f_s(x_s), the variables of a tree node the same in all scenarios that share it.
 
     A module with `consensus_vars_creator` has regions instead: min sum_r f_r(x_r), variables of the same name equal.
     """

@@ -25,7 +25,7 @@ class Elements:
 
     number  place -> its position among them
     base    what the core file says there
-    stage   at which stage it is known
+    stage   from which stage on it can be known: that of its row or column; costs may be known later
     """
 
     core: Core
@@ -59,6 +59,15 @@ class Elements:
                 found.append((self._position(place), value))
         return found or None
 
+    def is_cost(self, position: int) -> bool:
+        """Is it a number of the objective? What a decision costs may show after it is taken."""
+        return self.places[position].kind in ("cost", "constant")
+
+    @property
+    def places(self) -> list[Place]:
+        """The places in the order of their positions."""
+        return list(self.number)
+
     def combined(self, position: int, value: float, manner: str) -> float:
         """The number itself, where a file gives what is added to the core's, or what it is multiplied by."""
         base = self.base[position]
@@ -66,7 +75,7 @@ class Elements:
 
     def name(self, position: int) -> str:
         """The place in the words of the files."""
-        place = next(p for p, k in self.number.items() if k == position)
+        place = self.places[position]
         column = self.core.columns[place.j] if place.j >= 0 else ""
         row = self.core.rows[place.i] if place.i >= 0 else self.core.objective
         return {

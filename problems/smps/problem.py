@@ -26,8 +26,9 @@ UNIT = "smps"
 
 
 class Smps(Problem):
-    """min sum_s pi_s c_s'x_s over the scenarios of the files [smps] names.
+    """A stochastic program in SMPS files, two or more stages, a block for each scenario.
 
+    min sum_s pi_s c_s'x_s over the scenarios of the files [smps] names.
     entries of the coupling: the columns of all stages but the last; scenarios agree on them where they share their node
     """
 

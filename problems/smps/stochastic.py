@@ -244,8 +244,11 @@ def _scenarios(source: Reading, elements: Elements, below: Sequence[Line], manne
             continue
         name, parent, _, stage, values, _ = now
         for position, value in elements.read(source, line, f) or ():
-            at = elements.stage[position]
-            if at < stage:
+            at, late = elements.stage[position], elements.is_cost(position)
+            if at == 0 and not late and elements.combined(position, value, manner) != elements.base[position]:
+                text = f"{elements.name(position)} is random in the first period, which is certain"
+                source.note(line, text, "give its value in the core file")
+            elif at < stage and not late and at > 0:
                 text = f"{elements.name(position)} is known in period {periods[at]}, before the scenario branches"
                 source.note(line, text, f"let '{name}' branch in {periods[at]}")
             if position in values:
@@ -260,9 +263,10 @@ def _scenarios(source: Reading, elements: Elements, below: Sequence[Line], manne
 def _vector(source: Reading, elements: Elements, one: _Outcomes) -> RandomVector | None:
     source.section = "BLOCKS" if one.name.startswith("block ") else "INDEP"
     positions = tuple(one.rows[0][1])
-    earliest = min((elements.stage[p] for p in positions), default=0)
     periods = elements.stages.periods
-    stage = periods.index(one.period) if one.period else earliest
+    needed = [elements.stage[p] for p in positions if not elements.is_cost(p)]
+    earliest = min(needed, default=len(periods) - 1)
+    stage = periods.index(one.period) if one.period else min(max(elements.stage[p] for p in positions), earliest)
     if stage > earliest:
         text = f"{one.name} is of period {one.period}, but period {periods[earliest]} needs it"
         source.note(one.first_line, text, "give the period in which it is known")

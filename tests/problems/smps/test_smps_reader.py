@@ -266,8 +266,21 @@ def test_a_row_cannot_hold_a_column_of_a_later_period(tmp_path):
 
 def test_a_scenario_may_not_change_what_was_known_before_it_branches(tmp_path):
     text = "STOCH\nSCENARIOS\n SC A ROOT .5 P2\n RHS CAP 3\n SC B ROOT .5 P2\n RHS DEM 3\nENDATA\n"
-    with pytest.raises(InputError, match="RHS CAP is known in period P1, before the scenario branches"):
+    with pytest.raises(InputError, match="RHS CAP is random in the first period, which is certain"):
         read_smps(write_files(tmp_path, stochastic=text))
+    text = "STOCH\nSCENARIOS\n SC A ROOT .5 P2\n RHS R2 1\n SC B A .5 P3\n RHS R2 3\nENDATA\n"
+    with pytest.raises(InputError, match="line 6: RHS R2 is known in period P2, before the scenario branches"):
+        read_smps(write_files(tmp_path, stochastic=text, **THREE))
+
+
+def test_what_a_first_decision_costs_may_show_later(tmp_path):
+    for text in (
+        "STOCH\nINDEP\n X COST 1 P2 .5\n X COST 3 P2 .5\nENDATA\n",
+        "STOCH\nSCENARIOS\n SC A ROOT .5 P1\n X COST 1\n SC B ROOT .5 P1\n X COST 3\nENDATA\n",
+    ):
+        scenarios = all_scenarios(read_smps(write_files(tmp_path, stochastic=text)).stochastic)
+        np.testing.assert_array_equal(scenarios.value, [[1], [3]])
+        assert set(scenarios.node[:, 0].tolist()) == {0}
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
