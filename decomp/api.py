@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -209,6 +210,8 @@ def _toml(value: Any) -> str:
         return f"{{{', '.join(f'{json.dumps(str(name))} = {_toml(item)}' for name, item in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, date | time):
+        return value.isoformat()
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 

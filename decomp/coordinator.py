@@ -156,6 +156,8 @@ def _merge(coordinator: Coordinator, requests: list[Request]) -> Request:
         bound=None if any(b is None for b in bounds) else float(sum(b for b in bounds if b is not None)),
         bound_of=max((r.bound_of for r in requests), key=BOUND_ORDER.index),
         feasible=all(r.feasible for r in requests),
+        penalty=float(sum(r.penalty for r in requests)),
+        enough=all(r.enough for r in requests),
         model=_join(coordinator, [r.model for r in requests]),
         # one row per part; a part that has no such figure is filled with nan
         info={name: _stack([r.info.get(name) for r in requests]) for name in names},

@@ -226,6 +226,8 @@ class Request:
     bound     lower bound of min_Z g + <price, Z>, or None where not asked or not proven
     bound_of  the problem the bound belongs to: "exact", "relaxed" or "linearised"
     feasible  g's limits are met without elastic slack
+    penalty   what of the cost is for limits that are not met
+    enough    the limits are met at Z itself, without dearer measures that g decides on (a load that is shed)
     info      named figures for tables and files (multipliers, shed reactive power, voltages)
     """
 
@@ -237,6 +239,8 @@ class Request:
     feasible: bool = True
     model: QuadraticModel | None = None
     info: Mapping[str, FloatArray] = field(default_factory=dict)
+    penalty: float = 0.0
+    enough: bool = True
 
 
 @dataclass(frozen=True)

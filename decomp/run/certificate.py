@@ -28,6 +28,7 @@ from decomp.rules.master import split_price
 from decomp.run.result import Round
 
 SETTLED = 1e-3  # a bound that should gain no more than this, relative to the cost, has nearly settled
+BISECTIONS = 16  # a share of a mixture is known to 1.5e-5
 WORTH = 1e-4  # relative gap below which no further point is looked for
 
 
@@ -54,6 +55,8 @@ class Certificate:
     feasible       the coordinator's limits hold at the recovered point
     revised        an exact solve found better integer decisions: the run has not ended yet
     recovered      "offers" or "request": which point was realised; answers, request, check are of that point
+    surplus        how far the offers of the round are from the recovered point, relative to the offers (norms of the
+                   nodes' totals)
     is_incumbent   the point is the cheapest one of all rounds, and its cost is that of the problem itself
     w_sum          largest |sum_s pi_s w_us| over scenarios that agree, 0 up to rounding where the bound is valid
     """
@@ -72,6 +75,7 @@ class Certificate:
     bound_price: FloatArray
     w_sum: float
     is_incumbent: bool = False
+    surplus: float = 0.0
 
     @property
     def gap(self) -> float | None:
@@ -162,15 +166,18 @@ class Certifier:
         said: Round,
         candidate: Candidate | None,
         warm: tuple[Warm, ...],
+        before: Round | None = None,
     ) -> Certificate:
         """Recover a feasible point and prove a bound at the newest common price.
 
+        before: the round ahead of this one; where its offers did not meet the limits and these do, the nearest mixture
+        of both that does is tried too: answers that jump meet a limit by far more than it needs.
         state is the one after the round's update; asked, answered and said are what the round was about (the first
         signals are the round's own, others speculative). Raises BoundError when the bound lies above the cost of the
         recovered point of the same problem.
         """
         layout, signals = state.setup.layout, asked[0]
-        point, average = self._recover(said, candidate)
+        point, average = self._recover(said, candidate, before)
         center, reports = _where(point, said)
         # a penalised answer stands for another price than the one it saw: there the newest price bounds best
         penalised = signals.target is not None
@@ -226,6 +233,7 @@ class Certifier:
             bound_price=bound_price,
             w_sum=layout.multiplier_sum(state.w)[0],
             is_incumbent=upper is not None and same and not self.coordinator.linearises,
+            surplus=_apart(state.setup.weight, layout.totals(layout.mean(said.answers.y)), center),
         )
 
     def _sweep(self, state: State, signals: Signals, said: Round) -> Answers:
@@ -251,7 +259,7 @@ class Certifier:
             self._neutral = (active.tobytes(), answers)
         return self._neutral[1]
 
-    def _recover(self, said: Round, candidate: Candidate | None) -> tuple[Realised, Realised]:
+    def _recover(self, said: Round, candidate: Candidate | None, before: Round | None) -> tuple[Realised, Realised]:
         """The cheapest point, everybody at ybar or at what the rule or the request proposes; and the last one tried.
 
         Where ybar cannot be realised (integers), what one of the scenarios offers is tried instead, never rounded.
@@ -262,11 +270,13 @@ class Certifier:
         if not np.array_equal(agreed, answers.y) and self.evaluates:
             answers = self.block_pool.evaluate(agreed, keep=False)
         offers = self._realise("offers", answers)
+        points, jumped = [offers], before is not None and said.check.feasible and not before.check.feasible
         if candidate is None:
             mismatch = np.where(said.request.active, said.request.Z - layout.totals(ybar), 0.0)
             candidate = Candidate(ybar + layout.to_units(mismatch / np.maximum(layout.count, 1)))
-        points = [offers]
         proposed = [candidate.ybar, *candidate.others] if self.evaluates else []
+        if before is not None and jumped and self.evaluates:
+            proposed.append(self._between(before, said))
         if proposed and not np.isfinite(offers.cost):
             proposed.insert(0, nearest_answers(layout, said.answers.y))
         for asked in proposed:
@@ -274,6 +284,19 @@ class Certifier:
                 realised = self.block_pool.evaluate(layout.to_blocks(asked), keep=False)
                 points.append(self._realise("request", realised))
         return min(points, key=lambda p: p.cost), points[-1]
+
+    def _between(self, before: Round, said: Round) -> FloatArray:
+        """(M,) the mixture of two rounds' offers that is nearest to the first and meets the limits, by bisection."""
+        layout, reports = said.answers.layout, said.answers.reports()
+        first, last = layout.mean(before.answers.y), layout.mean(said.answers.y)
+        least, enough = 0.0, 1.0
+        for _ in range(BISECTIONS):
+            share = 0.5 * (least + enough)
+            if self._parts().check(layout.totals(first + share * (last - first)), reports).feasible:
+                enough = share
+            else:
+                least = share
+        return first + enough * (last - first)
 
     def _more(self, point: Realised, average: Realised, candidate: Candidate | None, lower: float | None) -> Realised:
         """A point that takes more effort, where the bound has settled, a gap is left and averaged answers are dear.
@@ -345,6 +368,11 @@ def _where(point: Realised, said: Round) -> tuple[FloatArray, Reports]:
     """Totals (n,) and reports at the point; the blocks' own where nothing is known of it."""
     answers = point.answers if np.isfinite(point.answers.y).all() else said.answers
     return answers.layout.totals(answers.layout.mean(answers.y)), answers.reports()
+
+
+def _apart(weight: FloatArray, offers: FloatArray, other: FloatArray) -> float:
+    size = float(np.sqrt(np.sum(weight * offers**2)))
+    return float(np.sqrt(np.sum(weight * (offers - other) ** 2))) / size if size > 0 else 0.0
 
 
 def nearest_answers(layout: Layout, y: FloatArray) -> FloatArray:

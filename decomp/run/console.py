@@ -119,7 +119,8 @@ def last_lines(result: Result, files: Sequence[Path], folder: Path) -> str:
     lines = [f"{result.status} after {_count(len(result.rows), 'round')}: {result.reason}"]
     certificate = result.certificate
     if result.objective is not None:
-        lines.append(f"cost {result.objective:.8g}{_proven(certificate)}")
+        penalty = f" and a penalty of {result.penalty:.8g} for limits that are not met" if result.penalty > 0 else ""
+        lines.append(f"cost {result.objective - result.penalty:.8g}{penalty}{_proven(certificate)}")
     elif certificate is not None and certificate.upper_bound is not None:
         # the offers themselves cannot be realised, what was asked for can
         lines.append(f"cost at the {certificate.recovered} {certificate.upper_bound:.8g}{_proven(certificate)}")

@@ -124,4 +124,5 @@ def look(step: RoundRecord, certificate: Certificate | None, elapsed_s: float) -
         dual_norm=float(level),
         primal_count=float(np.sum(state.setup.weight) + np.sum(weight)),
         dual_count=float(np.sum(weight)),
+        enough=step.round.request.enough,
     )

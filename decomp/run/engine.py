@@ -217,8 +217,12 @@ def _loop(
     for k in range(transaction.progress.k, max_rounds):
         step = iterate(k, block_pool, coordinator, rule, transaction.progress.state, transaction.progress.warm)
 
-        def proof(step: RoundRecord = step) -> Certificate:
-            return certifier.certify(step.state, step.signals, step.answers, step.round, step.candidate, step.warm)
+        last = recorder.final  # the round before this one
+
+        def proof(step: RoundRecord = step, last: Round | None = last) -> Certificate:
+            return certifier.certify(
+                step.state, step.signals, step.answers, step.round, step.candidate, step.warm, last
+            )
 
         stale = step.stale  # while an answer is, nothing is proven and nothing has succeeded
         certificate = proof() if settings.every and (k + 1) % settings.every == 0 and not stale else None
@@ -232,7 +236,7 @@ def _loop(
         if met and certificate is None:
             certificate = proof()
             seen = replace(seen, certificate=certificate)
-            met = certified(criteria, seen) or met
+            met = certified(criteria, seen) or (first(criteria, seen) if met.unsure else met)
         if met and met.status not in PROVEN and certificate and certificate.revised:
             met = None  # an exact solve found better integer decisions: go on with those, unless all is proven
         stop = met or limit or clock.asked_to_stop()

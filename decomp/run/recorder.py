@@ -238,6 +238,7 @@ class Recorder:
         if final is not None:
             answers, check, price = final.answers, final.check, final.node_price
             certified = stop.status in (RunStatus.CERTIFIED, RunStatus.CERTIFIED_LINEARISED)
+            certified = certified or stop.recovered
             incumbent = certificate is not None and certificate.is_incumbent
             if certificate is not None and (certified or incumbent or certificate.recovered == "offers"):
                 answers, request, check = certificate.answers, certificate.request, certificate.check

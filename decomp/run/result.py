@@ -123,6 +123,8 @@ class Result:
         c = self.certificate
         if c is not None and self.answers is c.answers and c.is_incumbent:
             return "the best point found, not proven to be an optimum"
+        if c is not None and self.answers is c.answers and c.recovered == "request":
+            return "the point recovered from the answers, not proven to be an optimum"
         spread, where = self.layout.spread(self.final.answers.y)
         apart = f"; scenarios differ there by up to {spread:.3g} at {where}" if spread > 0 else ""
         return f"the offers of the last round, not proven to be any optimum{apart}"
@@ -159,6 +161,11 @@ class Result:
         index = pd.MultiIndex.from_tuples(names, names=["unit", "scenario", "entry"]) if names else None
         values = np.zeros(0) if self.answers is None else self.answers.y
         return pd.Series(values, index=index if len(values) else None, name="y", dtype=float)
+
+    @property
+    def penalty(self) -> float:
+        """What of the objective is for limits of the coordinator that are not met."""
+        return 0.0 if self.request is None else self.request.penalty
 
     @property
     def objective(self) -> float | None:

@@ -189,6 +189,8 @@ def _summary(result: Result, case: Mapping[str, Any], extra: Mapping[str, Any]) 
         "reason": result.reason,
         "iterations": len(result.rows),
         "objective": result.objective,
+        "cost": None if result.objective is None else result.objective - result.penalty,
+        "penalty": result.penalty,
         "lower_bound": c.lower_bound if c else None,
         "upper_bound": c.upper_bound if c else None,
         "neutral_bound": c.neutral_bound if c else None,

@@ -38,6 +38,7 @@ class Iterate:
     primal_norm      the norm of requests or of offers, whichever is larger; dual_norm that of the prices
     primal_count     sum of the weights in the primal norm (p entries of weight 1: p); dual_count in the dual one
     check            the coordinator's limits at the offers
+    enough           the coordinator's limits would be met at what it asks for
     certificate      None in rounds without one
     """
 
@@ -55,14 +56,21 @@ class Iterate:
     dual_norm: float = 0.0
     primal_count: float = 0.0
     dual_count: float = 0.0
+    enough: bool = True
 
 
 @dataclass(frozen=True)
 class Stop:
-    """Why a run ends, and with what."""
+    """Why a run ends, and with what.
+
+    recovered  the result is the point that the certificate has recovered, not the offers
+    unsure     said again when a certificate has been made of the round, and counts only then
+    """
 
     reason: str
     status: RunStatus
+    recovered: bool = False
+    unsure: bool = False
 
 
 StoppingCriterion = Callable[[Iterate], Stop | None]
@@ -186,12 +194,36 @@ class RelativeResidual:
 
 @dataclass(frozen=True)
 class Secure:
-    """Stop when the coordinator's limits are met at the offers: the end of paper 1's Fig. 2. Says nothing of cost."""
+    """Stop when the coordinator's limits are met at the offers: the end of paper 1's Fig. 2. Says nothing of cost.
+
+    surplus  share of the offers (norms) by which they may exceed the point that the certificate recovers from the
+             answers; where they exceed it by more, as answers do that jump from one bound to the other, that point is
+             the result, if the limits are met there
+    settled  relative mismatch (`Iterate.primal_relative`) at which the offers are all that is asked for; where the
+             limits would not be met at the request either, the run then ends as `residual`
+    """
+
+    surplus: float = 0.25
+    settled: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not (self.surplus > 0 and self.settled > 0):
+            raise ValueError("surplus and settled must be positive")
 
     def __call__(self, iterate: Iterate) -> Stop | None:
+        c = iterate.certificate
         if not iterate.check.feasible:
-            return None
-        return Stop("all limits are met at the offers", RunStatus.SECURE)
+            if iterate.enough or iterate.primal_relative > self.settled:
+                return None
+            return Stop("the offers are all that is asked for, and do not keep every limit", RunStatus.RESIDUAL)
+        if c is None:
+            return Stop("all limits are met at the offers", RunStatus.SECURE, unsure=True)
+        if c.surplus <= self.surplus:
+            return Stop("all limits are met at the offers", RunStatus.SECURE)
+        if c.check.feasible and c.upper_bound is not None:
+            said = f"all limits are met at the recovered point, which {c.surplus:.0%} of the offers exceed"
+            return Stop(said, RunStatus.SECURE, recovered=True)
+        return None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,13 @@
 """The distribution system operator: asks the communities for reactive power so that all voltages keep their limits.
 
-    g(Z) = sum_t dt [ -c^Q_t sum_b Z_tb + sum_s pi_s (C^LS sum_i |shed_tsi| + C^V slack_ts) ], least over shed, slack
-    s.t. v_min - slack <= |V|(Z, shed) <= v_max + slack on the exact AC power flow, lo <= Z <= hi,
+    g(Z) = sum_t dt [ -c^Q_t sum_b Z_tb + sum_s pi_s (C^LS sum_i |shed_tsi| + sum_i C_tsi(slack_tsi)) ], least over shed
+    and slack,
+    s.t. v_min - slack_i <= |V_i|(Z, shed) <= v_max + slack_i on the exact AC power flow, lo <= Z <= hi,
          shed_i between 0 and the reactive load of bus i                                     paper 1, eqs. (47)-(52)
+
+Every bus and side has a slack of its own. Its cost C is an exact penalty: where all voltages can be brought inside
+their limits for no more than C^V per pu h, none is left outside. Otherwise nothing pushes a voltage out that was
+inside, nor further out, and little is paid for a voltage that stays outside whatever is done (`_slack` in hour.py).
 
 Z_tb in kvar is what the communities at PCC b inject on top of their initial schedule, positive = injected = raises the
 voltage. The neutral price is c^Q; where voltages bind, price = c^Q + X'mu with X = d|V|/dQ and mu their multipliers.
@@ -34,9 +39,10 @@ from problems.dso.inputs import scenarios_of, wrong_arrays, wrong_units
 from problems.dso.reports import Reader, kept_secure
 from problems.dso.settings import DsoSettings
 from problems.network.feeder import Network
-from problems.network.hour import NoFlowError, exceedance
+from problems.network.hour import NoFlowError
 from problems.network.power_flow import solve
 from problems.network.row_tasks import do
+from problems.network.slack import BusSlack, exceedance
 
 log = logging.getLogger(__name__)
 Warm = Mapping[str, np.ndarray] | None
@@ -145,6 +151,7 @@ class DSO(Coordinator):
             np.array([[of.get(key, free) for key in keys] for keys in self._keys]) for of in limits.values()
         ]
         self._reader = Reader(self._keys, (2 if settings.secure_share >= 1 else 3) * steps, {})
+        self._remembered: dict[int, dict[bytes, BusSlack]] = {}  # costs of exceedances, by step and what they hang on
         self._chosen: tuple[bytes, BoolArray] | None = None  # the last choice and what it was made from
 
     def with_bundles(self, bundles: Mapping[Key, Sequence[Key]]) -> DSO:
@@ -321,7 +328,9 @@ class DSO(Coordinator):
             reference_price=float(self.scale[rows[0]]),
             shed_cost=settings.shed_cost_sek_per_kvarh,
             slack_cost=settings.voltage_slack_cost_sek_per_pu_h,
+            improvement_price=settings.voltage_improvement_sek_per_pu_h,
             tolerance_pu=settings.voltage_tolerance_pu,
+            remembered=self._remembered.setdefault(t, {}),
         )
 
     def _reachable(self, t: int, told: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -15,7 +15,10 @@ from problems.network.linear_model import LinearModel
 from problems.network.opf import HourSolution
 from problems.network.power_flow import Flow
 from problems.network.row_tasks import flow_steps
+from problems.network.slack import FEASIBLE_PU, BusSlack, exceedance, outside
 
+NO_SHEDDING_KVAR = 1e-3  # what a solver leaves of nothing
+OUT, FURTHER_OUT = 1e3, 10.0  # what pushing a voltage out, or further out, costs, in units of slack_cost
 NEAREST = 1e-7  # weight, relative to the price, of staying near the offers where prices alone decide
 
 
@@ -28,8 +31,12 @@ class DsoHour:
     secure        (S,) scenarios whose limits count; the others have none, and keep their share of the cost
     prob (S,); dt_h
     pcc_bus, active, lo, hi  (B,) of every node: its bus, whether it is active power, and its box in kvar or kW
-    neutral_price c^Q; reference_price, both per kvarh; shed_cost per kvarh; slack_cost per pu h
+    neutral_price c^Q; reference_price, both per kvarh; shed_cost per kvarh
+    slack_cost    per pu h: up to so much is paid for a voltage that can be brought inside its limits, and what remains
+                  of it costs so much
+    improvement_price  per pu h, the same of a voltage that stays outside all the same
     tolerance_pu  exceedance that counts as none
+    remembered    costs of exceedances found before, by what they depend on
     """
 
     network: Network
@@ -47,7 +54,9 @@ class DsoHour:
     reference_price: float
     shed_cost: float
     slack_cost: float
+    improvement_price: float
     tolerance_pu: float
+    remembered: dict[bytes, BusSlack]
 
     def flow(self, Z: FloatArray) -> Steps[Flow]:
         """Load flow of every scenario at Z. Raises NoFlowError."""
@@ -61,7 +70,7 @@ class DsoHour:
 
     def exceedance(self, v_pu: FloatArray) -> FloatArray:
         """(S,) how far the worst voltage of each scenario is outside its limits; 0 where they do not count."""
-        return np.where(self.secure, hour.exceedance(self.network, v_pu), 0.0)
+        return np.where(self.secure, exceedance(self.network, v_pu), 0.0)
 
     def at(self, Z: FloatArray, mu: FloatArray | None = None) -> Steps[Request]:
         """g at Z: least shedding, and slack where that is not enough.
@@ -69,7 +78,7 @@ class DsoHour:
         mu (S, n) per pu h replaces the multipliers that are reported: those of the choice of Z, which is not made here.
         """
         flow = yield from self.flow(Z)
-        if self.exceedance(flow.v_pu).max() <= hour.FEASIBLE_PU and mu is None:
+        if self.exceedance(flow.v_pu).max() <= FEASIBLE_PU and mu is None:
             return self.affine(Z, flow)
         request, _ = yield from self._answered(self._fixed(Z), Z, flow)
         if mu is None:
@@ -85,7 +94,7 @@ class DsoHour:
             "mu": np.zeros((S, n)),
             "nodal_price": np.full(n, self.neutral_price),
             "shed_kvar": np.zeros((S, n)),
-            "slack_pu": np.zeros(S),
+            "outside_pu": np.zeros((S, n)),
             "requirement": Z.copy(),
         }
         sold = Z[~self.active].sum()
@@ -107,17 +116,14 @@ class DsoHour:
         kept with what was asked before (the need has turned round), it is asked anew.
         """
         kept = np.zeros(len(self.pcc_bus)) if before is None else before
-        price = self.dt_h * (abs(self.neutral_price) or self.reference_price)
-        sides = []
-        for effect, limit in ((1.0, self.hi), (-1.0, -self.lo)):
-            least = np.maximum(effect * kept, 0.0)
-            most = np.where(effect * kept < 0, 0.0, np.maximum(limit, least))
-            linear, quad = np.full(len(kept), price), NEAREST * price / self._reach()
-            sides.append(Controls.everywhere(self.pcc_bus, effect, linear, quad, least, least, most))
-        problem = self._problem(sides[0].joined(sides[1]))
-        solution = yield from opf.hour_steps(problem, np.where(problem.controls.reserve, 0.0, problem.controls.lo))
-        if before is not None and not solution.feasible:
-            return (yield from self.equal_signals(None))
+        problem = self._problem(self._both_ways(kept))
+        start = np.where(problem.controls.reserve, 0.0, problem.controls.lo)
+        solution = yield from opf.hour_steps(problem, start)
+        if not solution.feasible:
+            if before is not None:
+                return (yield from self.equal_signals(None))
+            problem = replace(problem, slack=(yield from self._slack()))
+            solution = yield from opf.hour_steps(problem, start)
         up, down = solution.u[: len(kept)], solution.u[len(kept) : 2 * len(kept)]
         return up - down, self._all(solution.mu / self.dt_h), solution.settled
 
@@ -126,12 +132,11 @@ class DsoHour:
 
         At Z = offers the linearised g is the exact one: a cost there and a bound belong to one problem.
         """
-        fixed = self._problem(self._fixed(query.center))
-        at = yield from self._solve(fixed, query.center, flow)
+        fixed, at = yield from self._solve(self._fixed(query.center), query.center, flow)
         size = len(self.pcc_bus)
         flat, linear = np.zeros(size), -self.dt_h * self._neutral()
         free = Controls.everywhere(self.pcc_bus, 1.0, linear, flat, query.center, self.lo, self.hi, self.active)
-        model = yield from LinearModel.around(self._problem(free), at.u, at.v)
+        model = yield from LinearModel.around(replace(self._problem(free), slack=fixed.slack), at.u, at.v)
         return replace(
             request,
             bound=model.bound(self.dt_h * query.price) if query.want_bound else None,
@@ -141,16 +146,16 @@ class DsoHour:
 
     def _answered(self, at_pcc: Controls, start: FloatArray, flow: Flow) -> Steps[tuple[Request, HourSolution]]:
         """Solve, and say what is sent back; its cost is g(Z), without price and penalty."""
-        problem = self._problem(at_pcc)
-        solution = yield from self._solve(problem, start, flow)
+        problem, solution = yield from self._solve(at_pcc, start, flow)
         controls, Z = problem.controls, solution.u[: len(start)].copy()
         shed = np.zeros((len(problem.prob), len(self.network.buses)))
         sheds = np.flatnonzero(controls.reserve)
         np.add.at(shed, (controls.scenario[sheds], controls.bus[sheds]), (controls.effect * solution.u)[sheds])
         cost = -self.neutral_price * self.dt_h * Z[~self.active].sum()
         cost += float(controls.linear[sheds] @ solution.u[sheds])
-        cost += problem.slack_cost * float(problem.prob @ solution.slack)
+        cost += solution.penalty
         v_pu = np.abs(solution.v)
+        low, high = outside(self.network, v_pu)
         if not self.secure.all():
             flow = yield from self.flow(Z)
             v_pu = self._all(v_pu, flow.v_pu)
@@ -159,11 +164,15 @@ class DsoHour:
             "mu": self._all(solution.mu / self.dt_h),
             "nodal_price": self.neutral_price + solution.pull.sum(axis=0) / self.dt_h,
             "shed_kvar": self._all(shed),
-            "slack_pu": self._all(solution.slack),
+            "outside_pu": self._all(np.maximum(low, high)),
             "requirement": Z,
         }
         feasible = bool(solution.slack.max() <= self.tolerance_pu)
-        return Request(Z, float(cost), np.ones(len(Z), bool), feasible=feasible, info=info), solution
+        asked = Request(
+            Z, float(cost), np.ones(len(Z), bool), feasible=feasible, info=info, penalty=solution.penalty,
+            enough=feasible and float(np.abs(shed).max(initial=0.0)) <= NO_SHEDDING_KVAR,
+        )  # fmt: skip
+        return asked, solution
 
     def _fixed(self, Z: FloatArray) -> Controls:
         linear = -self.dt_h * self._neutral()
@@ -206,7 +215,52 @@ class DsoHour:
         slack_cost = self.dt_h * self.slack_cost
         return HourProblem(self.network, p_kw, q_kvar, prob, at_pcc.joined(shed), slack_cost)
 
-    def _solve(self, problem: HourProblem, Z: FloatArray, flow: Flow) -> Steps[HourSolution]:
+    def _both_ways(self, kept: FloatArray) -> Controls:
+        """Up and down at each PCC at one price, no less than what is `kept` (B,)."""
+        price = self.dt_h * (abs(self.neutral_price) or self.reference_price)
+        sides = []
+        for effect, limit in ((1.0, self.hi), (-1.0, -self.lo)):
+            least = np.maximum(effect * kept, 0.0)
+            most = np.where(effect * kept < 0, 0.0, np.maximum(limit, least))
+            linear, quad = np.full(len(kept), price), NEAREST * price / self._reach()
+            sides.append(Controls.everywhere(self.pcc_bus, effect, linear, quad, least, least, most, self.active))
+        return sides[0].joined(sides[1])
+
+    def _solve(self, at_pcc: Controls, Z: FloatArray, flow: Flow) -> Steps[tuple[HourProblem, HourSolution]]:
+        """The problem with these controls first and its solution; costs bus by bus where not all can be cured."""
+        problem, known = self._problem(at_pcc), flow.rows(self.secure)
         start = np.zeros(len(problem.controls.bus))
         start[: len(Z)] = Z
-        return opf.hour_steps(problem, start, known=flow.rows(self.secure))
+        solution = yield from opf.hour_steps(problem, start, known=known)
+        if not solution.feasible:
+            problem = replace(problem, slack=(yield from self._slack()))
+            solution = yield from opf.hour_steps(problem, start, known=known)
+        return problem, solution
+
+    def _slack(self) -> Steps[BusSlack]:
+        """What the voltages outside their limits cost, bus by bus; a property of the hour, whatever is traded in it.
+
+        With nothing moved voltage i of scenario s is outside by rest_si. Up to there its exceedance costs
+        slack_cost, beyond it FURTHER_OUT times as much, and OUT times at a voltage that was inside: no voltage
+        is pushed out for the sake of others, and one that is outside only where it brings others inside by
+        more. Those that stay outside although everything may be moved at these costs cost improvement_price
+        instead.
+        """
+        limits = self.network.v_min_pu, self.network.v_max_pu
+        made_from = b"".join(
+            np.ascontiguousarray(a, float).tobytes()
+            for a in (self.p_kw, self.q_kvar, self.lo, self.hi, self.secure, *limits)
+        )
+        if made_from in self.remembered:
+            return self.remembered[made_from]
+        flow = yield from self.flow(np.zeros(len(self.pcc_bus)))
+        rest = [np.where(e > FEASIBLE_PU, e, 0.0) for e in outside(self.network, flow.v_pu[self.secure])]
+        problem = self._problem(self._both_ways(np.zeros(len(self.pcc_bus))))
+        near = np.broadcast_to(problem.slack_cost * problem.prob[:, None], rest[0].shape)
+        slack = BusSlack(near, near * np.where(np.maximum(*rest) > 0, FURTHER_OUT, OUT), *rest)
+        solution = yield from opf.hour_steps(replace(problem, slack=slack), np.zeros(len(problem.controls.bus)))
+        stays = np.maximum(*outside(self.network, np.abs(solution.v))) > self.tolerance_pu
+        slack = replace(slack, near=np.where(stays, near * (self.improvement_price / self.slack_cost), near))
+        self.remembered.clear()
+        self.remembered[made_from] = slack
+        return slack

@@ -22,8 +22,11 @@ class DsoSettings(BaseModel):
                   flow here always uses the power that they report). Without it no bound is proven: active power moves
                   the voltages too, nobody prices it, and a bound at the reported power is none where it may change
     shed_cost_sek_per_kvarh  C^LS, for each kvarh of reactive load taken off
-    voltage_slack_cost_sek_per_pu_h  C^V, for the worst voltage's distance from its limit where nothing else helps; it
-                  has to be dearer than any cure: more than C^LS / (least useful dV/dQ in pu per kvar)
+    voltage_slack_cost_sek_per_pu_h  C^V: the most that is paid for bringing a voltage inside its limits, and what each
+                  remaining pu outside costs (told apart from the cost). 1e8 buys reactive power at .15 SEK/kvarh where
+                  a kvar moves the voltage by 1.5e-9 pu or more, and shedding at 100 SEK/kvarh from 1e-6 pu per kvar on
+    voltage_improvement_sek_per_pu_h  the same for a voltage that stays outside whatever is bought and shed: 4e4 buys
+                  reactive power at .15 SEK/kvarh from 4e-6 pu per kvar on (the sum over such buses), and no shedding
     voltage_tolerance_pu  a limit exceeded by no more than this counts as kept when violations are looked for
     margin_pu     requests are for limits tightened by this much, so that offers that come near a request from one side
                   end inside the limits; costs, checks and bounds are of the limits themselves
@@ -39,7 +42,8 @@ class DsoSettings(BaseModel):
     products: tuple[Literal["p", "q"], ...] = ("q",)
     freeze_p: bool
     shed_cost_sek_per_kvarh: Positive
-    voltage_slack_cost_sek_per_pu_h: Positive = 1e9
+    voltage_slack_cost_sek_per_pu_h: Positive = 1e8
+    voltage_improvement_sek_per_pu_h: Positive = 4e4
     voltage_tolerance_pu: Positive = 1e-6
     margin_pu: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     price_floor: Positive = 0.01

@@ -192,7 +192,8 @@ class ReactiveMarket(Problem):
     def summary(self, result: Result) -> Mapping[str, Any]:
         """Extreme voltages of an AC power flow with the final P and Q before shedding; what is shed and what is short.
 
-        reactive_shed_kvarh counts the most of all scenarios; voltage_slack_pu is what no shedding can cure.
+        reactive_shed_kvarh counts the most of all scenarios; voltage_slack_pu is how far the worst voltage stays
+        outside with what is shed, uncured lists all that do; `penalty` beside the cost is what they cost the DSO.
         """
         if result.answers is None:
             return {}
@@ -202,7 +203,8 @@ class ReactiveMarket(Problem):
             "max_voltage_pu": float(v_pu.max()),
             "reactive_shed_kvarh": self._shed_kvarh(result),
             "replaced_load_kw": self.replaced_kw,
-            "voltage_slack_pu": float(np.max(result.request.info["slack_pu"])) if result.request else None,
+            "voltage_slack_pu": float(np.max(result.request.info["outside_pu"])) if result.request else None,
+            "uncured": tables.uncured(self, tables.voltage_table(self, result)).to_dict("records"),
             **scenario_tables.facts(self, result),
         }
 
@@ -211,10 +213,10 @@ class ReactiveMarket(Problem):
         if any(lec.bus_load == "instead" for lec in self.settings.lec.values()):
             gone = ", ".join(f"{kw:g} kW at bus {bus}" for bus, kw in self.replaced_kw.items())
             shown.append(f"Communities in place of the network's load: {gone}")
-        if not shed:
-            return shown
-        where = " in its worst scenario" if len(self.scenarios) > 1 else ""
-        return (*shown, f"Reactive load shed by the DSO{where}: {shed:.4g} kvarh; the voltages above are without it")
+        if shed:
+            where = " in its worst scenario" if len(self.scenarios) > 1 else ""
+            shown.append(f"Reactive load shed by the DSO{where}: {shed:.4g} kvarh")
+        return (*shown, *tables.render_uncured(self, result))
 
     def _shed_kvarh(self, result: Result) -> float | None:
         if result.request is None:

@@ -43,14 +43,16 @@ def voltages(market: ReactiveMarket, result: Result, answers: Answers) -> FloatA
 
 
 def voltage_table(market: ReactiveMarket, result: Result) -> pd.DataFrame:
-    """Voltage of every bus in every step and scenario with the initial and the final schedules, nothing shed.
+    """Voltage of every bus in every step and scenario with the initial and the final schedules.
 
-    shed_kvar is the reactive load that has to be taken off besides, so that the final schedules keep all limits.
+    Nothing is shed in v_before_pu and v_after_pu. shed_kvar is the reactive load that has to be taken off besides, so
+    that the final schedules keep the limits; v_with_shedding_pu is the voltage then.
     """
     assert result.initial is not None
     assert result.answers is not None
     before, after = voltages(market, result, result.initial.answers), voltages(market, result, result.answers)
     shed = np.zeros_like(after) if result.request is None else result.request.info["shed_kvar"]
+    with_shedding = after if result.request is None or not np.any(shed) else result.request.info["v_pu"]
     steps, scenarios, buses = after.shape
     network = market.network
     return pd.DataFrame(
@@ -62,8 +64,37 @@ def voltage_table(market: ReactiveMarket, result: Result) -> pd.DataFrame:
             "v_min_pu": np.tile(network.v_min_pu, steps * scenarios),
             "v_max_pu": np.tile(network.v_max_pu, steps * scenarios),
             "shed_kvar": np.broadcast_to(shed, after.shape).ravel(),
+            "v_with_shedding_pu": np.broadcast_to(with_shedding, after.shape).ravel(),
         }
     )
+
+
+def uncured(market: ReactiveMarket, table: pd.DataFrame) -> pd.DataFrame:
+    """The voltages that stay outside their limits by more than the tolerance, with what is shed, and how far."""
+    v = table.v_with_shedding_pu
+    short = np.maximum(table.v_min_pu - v, v - table.v_max_pu)
+    left = (short > market.settings.dso.voltage_tolerance_pu) & (
+        table.bus != market.network.buses[market.network.slack]
+    )
+    columns = ["bus", "time", "scenario", "v_before_pu", "v_after_pu", "v_with_shedding_pu", "v_min_pu", "v_max_pu"]
+    return table.loc[left, columns].assign(outside_pu=short[left], time=table.time[left].astype(str))
+
+
+def render_uncured(market: ReactiveMarket, result: Result) -> Sequence[str]:
+    """What is said of voltages that stay outside their limits: by bus, how long, and the worst hour."""
+    if result.initial is None or result.answers is None:
+        return ()
+    table = voltage_table(market, result)
+    left = uncured(market, table)
+    said = []
+    for bus, rows in left.groupby("bus", sort=False):
+        worst = rows.loc[rows.outside_pu.idxmax()]
+        side = "below" if worst.v_with_shedding_pu < worst.v_min_pu else "above"
+        times = rows.time.nunique()
+        where = table.label[worst.name] if times == 1 else f"{times} steps, worst {table.label[worst.name]}"
+        moved = f"{worst.v_before_pu:.5f} -> {worst.v_with_shedding_pu:.5f} pu"
+        said.append(f"Not cured: bus {bus}, {where}: {moved}, {worst.outside_pu:.5f} pu {side} its limit")
+    return said
 
 
 def dual_table(market: ReactiveMarket, result: Result) -> pd.DataFrame:

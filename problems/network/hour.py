@@ -13,10 +13,9 @@ from decomp.parallel.row_tasks import Steps, finished
 from problems.network.feeder import Network
 from problems.network.power_flow import ComplexArray, Flow, magnitude
 from problems.network.row_tasks import derivative_steps, do, flow_steps
+from problems.network.slack import BusSlack, Slack, WorstSlack
 from problems.network.voltage_qp import Linear
 
-FEASIBLE_PU = 1e-9  # an exceedance below this counts as none
-DEAD_BAND_PU = 1e-11  # rounding of the flow, kept out of the merit function
 ALL = -1
 
 
@@ -78,7 +77,10 @@ class Controls:
 
 @dataclass(frozen=True, eq=False)
 class HourProblem:
-    """p_kw, q_kvar (S, n) net injections before any control; prob (S,); slack_cost per pu."""
+    """p_kw, q_kvar (S, n) net injections before any control; prob (S,).
+
+    slack_cost per pu of the worst exceedance of each scenario; slack: what exceedances cost instead, bus by bus
+    """
 
     network: Network
     p_kw: FloatArray
@@ -86,12 +88,17 @@ class HourProblem:
     prob: FloatArray
     controls: Controls
     slack_cost: float
+    slack: BusSlack | None = None
 
+    @property
+    def most(self) -> float:
+        """The greatest cost of an exceedance per pu, in a scenario of probability 1."""
+        return self.slack_cost if self.slack is None else float((self.slack.far / self.prob[:, None]).max())
 
-def exceedance(network: Network, v_pu: FloatArray) -> FloatArray:
-    """(S,) how far the worst voltage of each row of v_pu (S, n) is outside its limits, 0 if none is."""
-    worst = np.maximum(network.v_min_pu - v_pu, v_pu - network.v_max_pu).max(axis=1)
-    return np.where(worst > DEAD_BAND_PU, worst, 0.0)
+    def slack_up_to(self, penalty: float) -> Slack:
+        """What exceedances cost, none more than `penalty` per pu in a scenario of probability 1."""
+        weight = min(penalty, self.most) * self.prob
+        return WorstSlack(weight) if self.slack is None else self.slack.at_most(weight)
 
 
 def flow_with(problem: HourProblem, u: FloatArray) -> Flow:

@@ -1,7 +1,9 @@
 """The hour's problem with voltages linearised at a point: a bound that is proven, and the model itself.
 
-min linear'u + slack_cost sum_s prob_s t_s
-s.t. v_min - t_s <= v_s + G_s (u - u0) <= v_max + t_s,  lo <= u <= hi,  t >= 0
+min linear'u + cost of slack
+s.t. v_min - slack <= v_s + G_s (u - u0) <= v_max + slack,  lo <= u <= hi,  slack >= 0
+
+The slack is the worst exceedance of each scenario at slack_cost, or every bus's own, see `HourProblem.slack`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from decomp.parallel.row_tasks import Steps, finished
 from problems.network.hour import ALL, HourProblem, around_steps, flow_steps_with
 from problems.network.power_flow import ComplexArray
 from problems.network.row_tasks import do
+from problems.network.slack import Slack, WorstSlack
 from problems.network.voltage_qp import V_UNIT, Hessian, Linear, solve_step
 
 ROUNDING = 1e-12  # pu, of these sums: on the side of keeping a row
@@ -79,9 +82,9 @@ class LinearModel:
     def bound(self, price: FloatArray) -> float:
         """Lower bound of the model's least cost with `price` (cost per kvar) added to its first len(price) controls.
 
-        For any multipliers mu with sum_n |mu_sn| <= w_s (w_s = slack_cost prob_s):
-        min >= c'u0 + sum mu+ (v_min - v) - sum mu- (v_max - v) + sum_c min_d (c - sum_s G_s'mu_s)_c d_c,
-        d_c in [lo, hi] - u0.
+        For any multipliers mu with sum_n |mu_sn| <= w_s (w_s = slack_cost prob_s), or |mu_sn| <= far_sn bus by bus:
+        min >= c'u0 + sum mu+ (v_min - v) - sum mu- (v_max - v) + sum_c min_d (c - sum_s G_s'mu_s)_c d_c
+               - sum max(|mu| - near, 0) rest,   d_c in [lo, hi] - u0; the last sum bus by bus only.
         mu comes from an interior-point solve and is scaled to satisfy the condition, so the bound holds however
         exact that solve was. A first solve with a smaller slack cost is better conditioned and enough where no slack
         is needed; the better bound counts.
@@ -91,31 +94,39 @@ class LinearModel:
         c[: len(price)] += price
         lo, hi = controls.lo - self.u0, controls.hi - self.u0
         stake = float((np.abs(c) * np.maximum(np.abs(lo), np.abs(hi))).max(initial=0.0)) or 1.0
-        full = self.problem.slack_cost * self.problem.prob
         network, at, kept = self.problem.network, np.flatnonzero(self._needed), self._kept
         limits = (network.v_min_pu, network.v_max_pu)
         scale = np.maximum(np.maximum(np.abs(controls.lo), np.abs(controls.hi)), 1e-9)
         around, d = self._of_needed(scale), scale[kept]
         flat = Hessian(np.zeros_like(d), np.zeros(0, np.int64), np.zeros((0, 0)))
         mu, bounds = np.zeros_like(self.linear.v), []
-        for weight in (np.minimum(full, 1e4 * stake / V_UNIT), full):
-            step = solve_step(
-                c[kept] * d / stake, flat, lo[kept] / d, hi[kept] / d, around, *limits, weight[at] / stake
-            )
+        for penalty in (1e4 * stake / V_UNIT, np.inf):
+            elastic = self._elastic(at, penalty).scaled(1.0 / stake)
+            step = solve_step(c[kept] * d / stake, flat, lo[kept] / d, hi[kept] / d, around, *limits, elastic)
             mu[at] = step.mu * stake
-            bounds.append(self._dual_value(c, mu, lo, hi, full))
+            bounds.append(self._dual_value(c, mu, lo, hi))
             if step.solved and step.slack.max(initial=0.0) <= 1e-9:
                 break
         return max(bounds)
 
-    def _dual_value(self, c: FloatArray, mu: FloatArray, lo: FloatArray, hi: FloatArray, weight: FloatArray) -> float:
-        total = np.abs(mu).sum(axis=1)
-        mu = mu * np.minimum(1.0, weight / np.where(total > 0, total, 1.0))[:, None]
+    def _elastic(self, at: IntArray, penalty: float) -> Slack:
+        """What exceedances of the scenarios `at` cost, none more than penalty per pu, whatever the probability."""
+        problem, most = self.problem, np.full(len(at), penalty)
+        if problem.slack is None:
+            return WorstSlack(np.minimum(problem.slack_cost * problem.prob[at], most))
+        return problem.slack.of(at).at_most(most)
+
+    def _dual_value(self, c: FloatArray, mu: FloatArray, lo: FloatArray, hi: FloatArray) -> float:
+        if self.problem.slack is None:
+            total, weight = np.abs(mu).sum(axis=1), self.problem.slack_cost * self.problem.prob
+            mu, of_slack = mu * np.minimum(1.0, weight / np.where(total > 0, total, 1.0))[:, None], 0.0
+        else:
+            mu, of_slack = self.problem.slack.dual(mu)
         network, v = self.problem.network, self.linear.v
         terms = np.maximum(mu, 0) * (network.v_min_pu - v) - np.maximum(-mu, 0) * (network.v_max_pu - v)
         reduced = c.copy()
         reduced -= self.linear.pulled(mu, len(c))
-        parts = np.concatenate([c * self.u0, terms.ravel(), np.minimum(reduced * lo, reduced * hi)])
+        parts = np.concatenate([c * self.u0, terms.ravel(), np.minimum(reduced * lo, reduced * hi), [of_slack]])
         # rounding of this sum, on the safe side
         return float(parts.sum() - 1e-15 * len(parts) * np.abs(parts).sum())
 
@@ -133,18 +144,18 @@ class LinearModel:
         # scenario by scenario, lower limits first
         side, bus = np.nonzero(np.stack([under, over], axis=1).reshape(2 * count, under.shape[1]))
         scenario, sign = side // 2, np.where(side % 2 == 0, 1.0, -1.0)
-        A = np.zeros((len(bus), size + count))
-        A[:, :size] = zero.rows(scenario, bus, sign, size).toarray()
-        A[np.arange(len(bus)), size + scenario] = 1.0
+        weight, most, E = self._elastic(at, np.inf).columns(scenario, bus, sign)
+        A = np.hstack([zero.rows(scenario, bus, sign, size).toarray(), E.toarray()])
+        width = A.shape[1]
         lo = sign * (np.where(sign > 0, network.v_min_pu[bus], network.v_max_pu[bus]) - zero.v[scenario, bus])
         return QuadraticModel(
-            P=np.zeros((size + count, size + count)),
-            q=np.concatenate([controls.linear[kept], problem.slack_cost * problem.prob[at]]),
+            P=np.zeros((width, width)),
+            q=np.concatenate([controls.linear[kept], weight]),
             A=A,
             lo=lo,
             hi=np.full(len(lo), np.inf),
-            lb=np.concatenate([controls.lo[kept], np.zeros(count)]),
-            ub=np.concatenate([controls.hi[kept], np.full(count, np.inf)]),
+            lb=np.concatenate([controls.lo[kept], np.zeros(len(most))]),
+            ub=np.concatenate([controls.hi[kept], most]),
             z_cols=np.arange(z_count),
         )
 

@@ -1,15 +1,15 @@
 """Optimal power flow of one hour: move injections at least cost so that every voltage keeps its limits.
 
-    min  sum_c linear_c u_c + 1/2 quad_c (u_c - center_c)^2 + slack_cost sum_s prob_s slack_s
-    s.t. v_min - slack_s <= |V|(p_s, q_s + effect u) <= v_max + slack_s    exact AC, every bus and scenario s
+    min  sum_c linear_c u_c + 1/2 quad_c (u_c - center_c)^2 + cost of slack
+    s.t. v_min - slack <= |V|(p_s, q_s + effect u) <= v_max + slack         exact AC, every bus and scenario s
          lo <= u <= hi,  slack >= 0                                         paper 1, eqs. (47)-(52)
 
 Successive QP on the exact power flow with exact sensitivities. The merit function is the objective itself, its slack
-being the worst exceedance of the exact flow (an exact penalty); steps live in a trust region that the merit function
-steers, with one second-order correction for the curvature of the voltages. Controls that only a need can make
-worthwhile (`reserve`) join when their reduced cost linear - effect dV'mu is negative. The result is a local optimum:
-upper voltage limits bend the feasible set inwards, and several PCCs whose prices are nearly in proportion to their
-sensitivities then have more than one.
+being the exceedances of the exact flow (an exact penalty; `problems.network.slack`); steps live in a trust region that
+the merit function steers, with one second-order correction for the curvature of the voltages. Controls that only a need
+can make worthwhile (`reserve`) join when their reduced cost linear - effect dV'mu is negative. The result is a local
+optimum: upper voltage limits bend the feasible set inwards, and several PCCs whose prices are nearly in proportion to
+their sensitivities then have more than one.
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ from decomp.messages import FloatArray, IntArray
 from decomp.parallel.row_tasks import Steps, finished
 from problems.network.hour import (
     ALL,
-    FEASIBLE_PU,
     Around,
     Controls,
     HourProblem,
     NoFlowError,
     around_steps,
-    exceedance,
     flow_steps_with,
 )
 from problems.network.power_flow import Flow
 from problems.network.row_tasks import do
+from problems.network.slack import FEASIBLE_PU, Slack, exceedance
 from problems.network.voltage_qp import V_UNIT, Hessian, Linear, Step, solve_step
 
 REST = 1e-11  # predicted decrease, relative to the cost, at which the steps have come to rest
@@ -42,9 +41,10 @@ LEAST_RADIUS = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class HourSolution:
-    """u (C,) kvar; slack (S,) pu; v (S, n) complex; mu (S, n) cost per pu, > 0 where raising the voltage helps.
+    """u (C,) kvar; v (S, n) complex; mu (S, n) cost per pu, > 0 where raising the voltage helps.
 
-    pull (S, n) sum_k mu_sk d|V_k|/dq_i per kvar; cost with slack; steps = QPs solved; settled: the steps came to rest
+    slack (S,) pu, the worst exceedance; penalty: what the exceedances cost, cost: that and all else
+    pull (S, n) sum_k mu_sk d|V_k|/dq_i per kvar; steps = QPs solved; settled: the steps came to rest
     """
 
     u: FloatArray
@@ -52,6 +52,7 @@ class HourSolution:
     v: np.ndarray
     mu: FloatArray
     pull: FloatArray
+    penalty: float
     cost: float
     steps: int
     settled: bool
@@ -82,31 +83,32 @@ def hour_steps(
     none = np.zeros((len(flow.v), 2, flow.v.shape[1]))
     still = (controls.lo == controls.hi) | (_reduced_cost(controls, u, none) >= 0)
     if not working.any() and still.all() and not exceedance(problem.network, flow.v_pu).any():
-        return HourSolution(u, np.zeros(len(none)), flow.v, none[:, 0], none[:, 1], controls.cost(u), 0, True)
+        return HourSolution(u, np.zeros(len(none)), flow.v, none[:, 0], none[:, 1], 0.0, controls.cost(u), 0, True)
     state = _State(u, flow, 0)
     penalty = 0.0
     while True:
         scale = _scale(controls)
         unit = _cost_unit(controls, np.flatnonzero(working), scale)
         # an exact penalty has to exceed the multipliers; one much larger only costs accuracy
-        penalty = min(max(penalty, 1e4 * unit / V_UNIT), problem.slack_cost)
+        penalty = min(max(penalty, 1e4 * unit / V_UNIT), problem.most)
         search = _Search(
-            problem, np.flatnonzero(working), scale, penalty * problem.prob, max(unit, 1e-7 * penalty * V_UNIT)
+            problem, np.flatnonzero(working), scale, problem.slack_up_to(penalty), max(unit, 1e-7 * penalty * V_UNIT)
         )
         state, mu, pull, settled = yield from search.run(state, max_steps)
         slack = exceedance(problem.network, state.flow.v_pu)
-        short = slack.max() > FEASIBLE_PU and penalty < problem.slack_cost
-        more = problem.slack_cost / penalty if short else 1.0
+        short = slack.max() > FEASIBLE_PU and penalty < problem.most
+        more = problem.most / penalty if short and problem.slack is None else 1.0
         mu, pull = mu * more, pull * more
         worth = _reduced_cost(controls, state.u, pull) < -1e-9 * (np.abs(controls.linear) + np.abs(pull).max())
         join = worth & ~working & (controls.hi > controls.lo)
         if not settled or not (join.any() or short):
             slack = np.where(slack > FEASIBLE_PU, slack, 0.0)
-            cost = controls.cost(state.u) + problem.slack_cost * float(problem.prob @ slack)
-            return HourSolution(state.u, slack, state.flow.v, mu, pull[:, 1], cost, state.steps, settled)
+            paid = problem.slack_up_to(problem.most).cost(problem.network, state.flow.v_pu) if slack.any() else 0.0
+            cost = controls.cost(state.u) + paid
+            return HourSolution(state.u, slack, state.flow.v, mu, pull[:, 1], paid, cost, state.steps, settled)
         working = working | join
         if short and not join.any():
-            penalty = min(100.0 * penalty, problem.slack_cost)
+            penalty = min(100.0 * penalty, problem.most)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,18 +156,18 @@ def _convex(block: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """Successive QP in the controls `columns` with given slack costs weight (S,); costs are divided by `unit`."""
+    """Successive QP in the controls `columns`; in the QPs costs are divided by `unit`."""
 
     problem: HourProblem
     columns: IntArray
     scale: FloatArray
-    weight: FloatArray
+    elastic: Slack
     unit: float
 
     def merit(self, u: FloatArray, flow: Flow) -> float:
         if not flow.converged.all():
             return np.inf
-        return self.problem.controls.cost(u) + float(self.weight @ exceedance(self.problem.network, flow.v_pu))
+        return self.problem.controls.cost(u) + self.elastic.cost(self.problem.network, flow.v_pu)
 
     def curvature(self, near: Around) -> Hessian:
         """Own costs, and what the bent limits add to the Lagrangian among the controls that are no reserve."""
@@ -186,7 +188,7 @@ class _Search:
         hi = np.minimum((controls.hi - u)[columns] / d, radius)
         slope = (controls.linear + controls.quad * (u - controls.center))[columns] * d / self.unit
         limits = (network.v_min_pu, network.v_max_pu)
-        step = solve_step(slope, curve, lo, hi, around, *limits, self.weight / self.unit)
+        step = solve_step(slope, curve, lo, hi, around, *limits, self.elastic.scaled(1.0 / self.unit))
         new = u.copy()
         new[columns] = np.clip(u[columns] + step.d * d, controls.lo[columns], controls.hi[columns])
         flow = yield from flow_steps_with(self.problem, new)

@@ -1,4 +1,4 @@
-"""One step of the optimal power flow: a QP on linearised voltages with an elastic slack a scenario."""
+"""One step of the optimal power flow: a QP on linearised voltages whose limits are elastic."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from scipy import sparse
 
 from decomp.blocks.solve.piqp_call import ACCURACIES, call_piqp
 from decomp.messages import FloatArray, IntArray, Status
+from problems.network.slack import Slack
 
 V_UNIT = 0.01  # rows and slacks are solved in hundredths of a per unit, the size of what voltages do
 DENSE_LIMIT = 150  # columns from which the sparse factorisation is the faster one
@@ -69,7 +70,7 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """d (C,); slack (S,) pu; mu (S, n) multipliers, > 0 where raising the voltage helps; value of the objective."""
+    """d (C,); slack (k,) pu; mu (S, n) multipliers, > 0 where raising the voltage helps; value of the objective."""
 
     d: FloatArray
     slack: FloatArray
@@ -110,11 +111,11 @@ def solve_step(
     linear: Linear,
     v_min: FloatArray,
     v_max: FloatArray,
-    slack_weight: FloatArray,
+    elastic: Slack,
 ) -> Step:
-    """min g'd + 1/2 d'Hd + w't  s.t.  v_min - t <= v + slopes d <= v_max + t, lo <= d <= hi, t >= 0.
+    """min g'd + 1/2 d'Hd + w't  s.t.  v_min - E t <= v + slopes d <= v_max + E t, lo <= d <= hi, 0 <= t <= most.
 
-    g = gradient, lo, hi (C,), bounds finite; v_min, v_max (n,) pu; w = slack_weight (S,) per pu.
+    g = gradient, lo, hi (C,), bounds finite; v_min, v_max (n,) pu; w, E, most: the columns of `elastic`.
     Only rows that some d within the bounds brings to their limit are asked for, and of the scenarios only those that
     the answer would violate without: first the worst at d = 0, then all that the answer to these violates, until none
     is. So the answer is that of the full problem.
@@ -136,8 +137,8 @@ def solve_step(
         asked[scenario[of_side[np.argmax(short[of_side])]] if len(of_side) else []] = True
     while True:
         at = np.flatnonzero(asked[scenario])
-        d, slack, z, solved = _answer(
-            gradient, hessian, lo, hi, linear, scenario[at], bus[at], sign[at], short[at], slack_weight
+        d, slack, paid, z, solved = _answer(
+            gradient, hessian, lo, hi, linear, scenario[at], bus[at], sign[at], short[at], elastic
         )
         violated = np.zeros(count, bool)
         violated[scenario[missing(linear.at(d)) > ROUNDING_PU]] = True
@@ -146,7 +147,7 @@ def solve_step(
         asked |= violated
     mu = np.zeros((count, n))
     np.add.at(mu, (scenario[at], bus[at]), sign[at] * z)
-    return Step(d, slack, mu, _value(gradient, hessian, d, slack_weight, slack), solved)
+    return Step(d, slack, mu, float(gradient @ d + 0.5 * hessian.times(d) @ d) + paid, solved)
 
 
 def _answer(
@@ -159,25 +160,19 @@ def _answer(
     bus: IntArray,
     sign: FloatArray,
     short: FloatArray,
-    slack_weight: FloatArray,
-) -> tuple[FloatArray, FloatArray, FloatArray, bool]:
-    """The step with these rows, sign (slopes d) + t_scenario >= short: d, slack (S,), multipliers (r,), solved."""
-    size, slack = len(gradient), np.zeros(len(slack_weight))
+    elastic: Slack,
+) -> tuple[FloatArray, FloatArray, float, FloatArray, bool]:
+    """The step with these rows, sign (slopes d) + E t >= short: d, t (k,), its cost, multipliers (r,), solved."""
+    size = len(gradient)
     if len(short) == 0 and not hessian.block.any():
-        return _without_rows(gradient, hessian.own, lo, hi), slack, short, True
-    of, column = np.unique(scenario, return_inverse=True)
-    count = len(of)
-    elastic = sparse.csr_matrix((np.ones(len(short)), (np.arange(len(short)), column)), shape=(len(short), count))
-    A = sparse.hstack([linear.rows(scenario, bus, sign, size) / V_UNIT, elastic], format="csc")
-    c = np.concatenate([gradient, slack_weight[of] * V_UNIT])
-    lb, ub = np.concatenate([lo, np.zeros(count)]), np.concatenate([hi, np.full(count, np.inf)])
-    x, z, solved = _piqp(hessian.matrix(count), c, A, short / V_UNIT, lb, ub)
-    slack[of] = np.maximum(x[size:], 0.0) * V_UNIT
-    return np.clip(x[:size], lo, hi), slack, z / V_UNIT, solved
-
-
-def _value(gradient: FloatArray, hessian: Hessian, d: FloatArray, weight: FloatArray, slack: FloatArray) -> float:
-    return float(gradient @ d + 0.5 * hessian.times(d) @ d + weight @ slack)
+        return _without_rows(gradient, hessian.own, lo, hi), short, 0.0, short, True
+    weight, most, E = elastic.columns(scenario, bus, sign)
+    A = sparse.hstack([linear.rows(scenario, bus, sign, size) / V_UNIT, E], format="csc")
+    c = np.concatenate([gradient, weight * V_UNIT])
+    lb, ub = np.concatenate([lo, np.zeros(len(most))]), np.concatenate([hi, most / V_UNIT])
+    x, z, solved = _piqp(hessian.matrix(len(most)), c, A, short / V_UNIT, lb, ub)
+    t = np.clip(x[size:] * V_UNIT, 0.0, most)
+    return np.clip(x[:size], lo, hi), t, float(weight @ t), z / V_UNIT, solved
 
 
 def _without_rows(gradient: FloatArray, hessian: FloatArray, lo: FloatArray, hi: FloatArray) -> FloatArray:

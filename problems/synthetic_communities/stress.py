@@ -15,8 +15,8 @@ import numpy as np
 from decomp.errors import InputError, Mistake
 from decomp.messages import FloatArray
 from problems.network.feeder import Network
-from problems.network.hour import exceedance
 from problems.network.power_flow import solve
+from problems.network.slack import exceedance
 
 Injections = Callable[[float], tuple[FloatArray, FloatArray]]  # factor -> (T, n) kW, (T, n) kvar injected
 TOLERANCE_PU = 1e-6
