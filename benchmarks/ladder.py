@@ -117,7 +117,7 @@ class Ladder(Subproblem):
 
     def __init__(self, rungs: Rungs) -> None:
         self.rungs = rungs
-        abilities = {"penalty", "bound", "evaluate", "kkt"} | (
+        abilities = {"penalty", "bound", "evaluate", "kkt", "convex"} | (
             {"sensitivity"} if np.all(rungs.curvature > 0) else set()
         )
         self.abilities = frozenset(abilities)  # type: ignore[misc]

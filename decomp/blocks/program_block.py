@@ -51,6 +51,8 @@ class ProgramBlock(Subproblem):
             assert shared is not None, "values alone are no program"
             like, theta = shared.template.program, np.asarray(program, float)
             given, data = partial(shared.template.program_at, theta), partial(shared.template.fingerprint, theta)
+        if not like.integer.any():
+            self.abilities = self.abilities | {"convex"}  # type: ignore[misc]
         n = len(like.coupling_0)
         self.compiled = CompiledBlock(
             given, np.ones(n) if weight is None else np.asarray(weight, float), settings, data=data,

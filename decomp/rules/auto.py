@@ -39,8 +39,8 @@ class Auto(UpdateRule):
     """Newton where blocks return dy/dprice, the bundle where they return costs with bounds, else ADMM.
 
     Where scenarios share a value-at-risk and nothing else, that in closed form.
-    Where nobody coordinates and more than MANY entries have to agree over scenarios, the interior point where
-    blocks say that they are convex, else progressive hedging.
+    Where scenarios have to agree, on more than MANY entries or on any that a node prices, the interior point if blocks
+    say that they are convex; else, on more than MANY and nobody coordinates, progressive hedging.
 
     needs: what the picked rule needs. reveals: as the picked rule. wins when: you do not want to choose.
     """
@@ -53,10 +53,15 @@ class Auto(UpdateRule):
         return frozenset({"sensitivity"})
 
     def pick(
-        self, abilities: frozenset[str], coordinator: frozenset[str], agreeing: int = 0, tails: bool = False
+        self,
+        abilities: frozenset[str],
+        coordinator: frozenset[str],
+        agreeing: int = 0,
+        tails: bool = False,
+        at_nodes: bool = False,
     ) -> tuple[UpdateRule, str]:
         """The rule and the reason. agreeing: entries of the largest unit, where no node prices any; tails: each of them
-        is a value-at-risk."""
+        is a value-at-risk; at_nodes: scenarios agree on entries that nodes price."""
         if tails and "bound" in abilities:
             return ValueAtRisk(), "scenarios share a value-at-risk and nothing else"
         if "model" not in coordinator:
@@ -65,6 +70,8 @@ class Auto(UpdateRule):
             return Newton(), "all blocks return dy/dprice"
         if {"kkt", "bound", "convex"} <= abilities and agreeing > MANY:
             return InteriorPoint(), f"nobody coordinates, {agreeing} entries have to agree, and all blocks are convex"
+        if {"kkt", "bound", "convex"} <= abilities and at_nodes:
+            return InteriorPoint(), "scenarios agree on what nodes price, and all blocks are convex"
         if "penalty" in abilities and agreeing > MANY:
             return ProgressiveHedging(), f"nobody coordinates, and {agreeing} entries have to agree over scenarios"
         if "bound" in abilities:
@@ -79,7 +86,12 @@ class Auto(UpdateRule):
         return AutoState(setup, inner.price, inner.w, inner.active, inner)
 
     def _picked(self, setup: Setup) -> tuple[UpdateRule, str]:
-        return self.pick(setup.abilities, setup.coordinator, _agreeing(setup), only_tails(setup.layout))
+        layout = setup.layout
+        at_nodes = bool(np.any((layout.node >= 0) & (layout.sharers > 1)))
+        return self.pick(setup.abilities, setup.coordinator, _agreeing(setup), only_tails(layout), at_nodes)
+
+    def goes_on_unbounded(self, setup: Setup) -> bool:
+        return self._picked(setup)[0].unbounded_goes_on
 
     def ask(self, k: int, state: State) -> tuple[Signals, ...]:
         assert isinstance(state, AutoState)

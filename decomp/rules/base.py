@@ -145,6 +145,10 @@ class UpdateRule(ABC):
     reveals: ClassVar[str] = "y"
     unbounded_goes_on: ClassVar[bool] = False
 
+    def goes_on_unbounded(self, setup: Setup) -> bool:
+        """`unbounded_goes_on` of what is run in this case."""
+        return self.unbounded_goes_on
+
     @property
     def uses(self) -> frozenset[str]:
         """Abilities the rule makes use of where all blocks have them; at least what it needs."""

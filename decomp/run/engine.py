@@ -172,12 +172,12 @@ def _begin(
     abilities = block_pool.build(rule.uses)
     _accept(rule, abilities, coordinator)
     block_pool.refuse(rule)
-    block_pool.failed.unbounded_goes_on = rule.unbounded_goes_on
     stored = None
     if start.columns is not None:
         stored, text = start.columns.fitted(block_pool.layout, block_pool.fingerprints())
         log.info("begins with %s", text)
     setup = Setup.of(block_pool.layout, coordinator, start.price, abilities, stored, block_pool.participants())
+    block_pool.failed.unbounded_goes_on = rule.goes_on_unbounded(setup)
     state = _first_state(setup, rule)
     if state.held() is None and (start.columns is not None or output.columns):
         raise RefusedError(_NO_COLUMNS.format(type(rule).__name__))

@@ -19,7 +19,7 @@ from decomp.blocks.solve.piqp import NoSolution, solve
 from decomp.coordinators import Exchange
 from decomp.errors import RefusedError
 from decomp.messages import Coupling, Key, Signal
-from decomp.rules import InteriorPoint
+from decomp.rules import Auto, InteriorPoint
 from decomp.run.certificate import CertificateSettings
 from decomp.run.engine import run
 from decomp.run.options import Limits
@@ -311,6 +311,21 @@ def test_blocks_that_are_unbounded_alone_do_not_end_a_run_that_is_bounded():
     result = ended({Key("u0"): Range(0, None, -2.0), Key("u1"): Range(-3, 0)}, demand=0.0)
     assert result.status == "certified"
     assert result.objective == pytest.approx(-9.0, rel=1e-5)
+
+
+def test_auto_takes_it_where_scenarios_agree_at_nodes_and_goes_on_from_unbounded_blocks(caplog):
+    class Endless(Range):
+        abilities = Range.abilities | {"convex"}
+
+    blocks = {Key("u", "0"): Endless(0, None, -2.0), Key("u", "1"): Endless(0, None, -1.0), Key("v"): Endless(-3, 0)}
+    prob = {"u": {Key("u", "0"): 0.5, Key("u", "1"): 0.5}, "v": {Key("v"): 1.0}}
+    units = [Coupling(name, ("a",), np.ones(1), np.array([0]), p) for name, p in prob.items()]
+    market = Exchange(("a",), np.zeros(1), box=(np.full(1, -1e4), np.full(1, 1e4)))
+    with caplog.at_level("INFO"):
+        result = run(blocks, market, Auto(), coupling=units, limits=Limits(25), **CERTIFY)
+    assert "auto picks InteriorPoint" in caplog.text
+    assert result.status == "certified", result.reason
+    assert result.objective == pytest.approx(-3 * 1.5 - 3, rel=1e-5)
 
 
 def test_integers_are_refused_with_the_block_and_a_remedy():

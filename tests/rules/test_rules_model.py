@@ -18,7 +18,7 @@ from decomp.errors import RefusedError
 from decomp.integer_pattern import CONVEX, UNKNOWN, pattern_of
 from decomp.layout import Layout
 from decomp.messages import Coupling, Key, Response, Signal
-from decomp.rules import ADMM, Auto, Bundle, Damped, DantzigWolfe, Newton, ProgressiveHedging, bundle
+from decomp.rules import ADMM, Auto, Bundle, Damped, DantzigWolfe, InteriorPoint, Newton, ProgressiveHedging, bundle
 from decomp.rules.base import Setup
 from decomp.rules.bundle import Trial
 from decomp.rules.master import Columns, solve_master
@@ -233,6 +233,10 @@ def test_auto_asks_nothing_of_a_coordinator_that_it_cannot_give():
     for agreeing, kind in ((3, Bundle), (120, ProgressiveHedging)):
         assert isinstance(Auto().pick(frozenset({"bound", "penalty"}), frozenset({"model"}), agreeing)[0], kind)
     assert isinstance(Auto().pick(frozenset({"bound"}), frozenset({"model"}), 120)[0], Bundle)
+    able = frozenset({"bound", "penalty", "kkt", "convex"})
+    for at_nodes, kind in [(True, InteriorPoint), (False, Bundle)]:
+        assert isinstance(Auto().pick(able, frozenset({"model"}), at_nodes=at_nodes)[0], kind)
+    assert isinstance(Auto().pick(able - {"convex"}, frozenset({"model"}), at_nodes=True)[0], Bundle)
     assert isinstance(Auto().pick(frozenset({"bound", "sensitivity"}), frozenset({"model"}))[0], Newton)
 
 
