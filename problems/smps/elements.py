@@ -24,6 +24,7 @@ class Elements:
     """The random numbers in the order in which they are first named.
 
     number  place -> its position among them
+    places  in the order of their positions
     base    what the core file says there
     stage   from which stage on it can be known: that of its row or column; costs may be known later
     """
@@ -31,6 +32,7 @@ class Elements:
     core: Core
     stages: Stages
     number: dict[Place, int] = field(default_factory=dict)
+    places: list[Place] = field(default_factory=list)
     base: list[float] = field(default_factory=list)
     stage: list[int] = field(default_factory=list)
     columns: dict[str, int] = field(init=False)
@@ -56,17 +58,12 @@ class Elements:
             if value is not None and abs(value) >= INFINITE:
                 source.note(line, f"{text} is not finite")
             if place is not None and value is not None:
-                found.append((self._position(place), value))
+                found.append((self.position(place), value))
         return found or None
 
     def is_cost(self, position: int) -> bool:
         """Is it a number of the objective? What a decision costs may show after it is taken."""
         return self.places[position].kind in ("cost", "constant")
-
-    @property
-    def places(self) -> list[Place]:
-        """The places in the order of their positions."""
-        return list(self.number)
 
     def combined(self, position: int, value: float, manner: str) -> float:
         """The number itself, where a file gives what is added to the core's, or what it is multiplied by."""
@@ -116,14 +113,16 @@ class Elements:
         lb, ub, _ = bounded(kind, value, float(self.core.lb[j]), float(self.core.ub[j]))
         out = []
         if kind in ("LO", "FX"):
-            out.append((self._position(Place("lb", -1, j)), lb))
+            out.append((self.position(Place("lb", -1, j)), lb))
         if kind in ("UP", "FX"):
-            out.append((self._position(Place("ub", -1, j)), ub))
+            out.append((self.position(Place("ub", -1, j)), ub))
         return out
 
-    def _position(self, place: Place) -> int:
+    def position(self, place: Place) -> int:
+        """The place's position; one that is new becomes the last."""
         if place not in self.number:
             self.number[place] = len(self.base)
+            self.places.append(place)
             self.base.append(self._base(place))
             self.stage.append(self._stage(place))
         return self.number[place]
