@@ -19,7 +19,8 @@ from decomp.blocks.solve.piqp import NoSolution, solve
 from decomp.coordinators import Exchange
 from decomp.errors import RefusedError
 from decomp.messages import Coupling, Key, Signal
-from decomp.rules import Auto, InteriorPoint
+from decomp.rules import Auto, InteriorPoint, price_space
+from decomp.rules.price_space import Grouped
 from decomp.run.certificate import CertificateSettings
 from decomp.run.engine import run
 from decomp.run.options import Limits
@@ -326,6 +327,41 @@ def test_auto_takes_it_where_scenarios_agree_at_nodes_and_goes_on_from_unbounded
     assert "auto picks InteriorPoint" in caplog.text
     assert result.status == "certified", result.reason
     assert result.objective == pytest.approx(-3 * 1.5 - 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("spread", [0.0, 6.0])
+def test_a_root_by_hours_solves_what_the_dense_one_does(spread):
+    """Hours apart at the network, tied by one budget of each unit; entries of a factor 10^spread apart."""
+    rng = np.random.default_rng(3)
+    hours, buses, units = 8, 10, 6
+    n = hours * buses
+    rows = [np.arange(h * buses, (h + 1) * buses) for h in range(hours)]
+    pieces = []
+    for at in rows:
+        half = rng.normal(size=(buses, buses))
+        pieces.append((at, half @ half.T))
+    for u in range(units):
+        at = np.arange(hours) * buses + u
+        d = 10 ** rng.uniform(-spread / 2, spread / 2, hours)
+        pieces.append((at, np.diag(d) - np.outer(d, d) / d.sum()))
+    S = np.zeros((n, n))
+    for at, matrix in pieces:
+        S[np.ix_(at, at)] += matrix
+    grouped, b = Grouped(n, pieces, rows), rng.normal(size=n)
+    x = grouped.solve(b)
+    assert grouped._whole is None, "iterations were enough"
+    assert S @ x == pytest.approx(b, abs=1e-7)
+    assert x == pytest.approx(np.linalg.solve(S, b), rel=1e-5, abs=1e-6 * np.abs(x).max())
+
+
+def test_a_market_is_certified_with_the_root_by_hours(monkeypatch):
+    monkeypatch.setattr(price_space, "DENSE", 10)
+    problem = Synthetic(Synthetic.Settings(synthetic=Table(**{"class": "lp"}, blocks=10, prices=48, seed=1)))
+    result = run(
+        problem.subproblem, problem.coordinator, InteriorPoint(), coupling=problem.couplings, limits=Limits(17),
+        stop=[Gap(1e-4, 1e-9, "total")], certificate=CertificateSettings(every=1),
+    )  # fmt: skip
+    assert result.status == "certified", result.reason
 
 
 def test_integers_are_refused_with_the_block_and_a_remedy():
