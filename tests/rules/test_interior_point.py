@@ -10,6 +10,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from resuming import recorded, resumed
+from thread_ranks import on_threads
 
 from benchmarks.synthetic import Synthetic, Table
 from decomp.blocks.interior.barrier import Barrier, Bounds, drawn_back
@@ -23,7 +24,7 @@ from decomp.rules import Auto, InteriorPoint, price_space
 from decomp.rules.price_space import Grouped
 from decomp.run.certificate import CertificateSettings
 from decomp.run.engine import run
-from decomp.run.options import Limits
+from decomp.run.options import Execution, Limits
 from decomp.run.stopping import Gap
 from problems.risk import Risk, add_risk
 
@@ -404,15 +405,10 @@ def test_a_round_can_hold_all_iterations_that_no_exact_answer_is_worth():
 def test_a_value_at_risk_counts_in_money_whatever_its_limits():
     """min (1 - beta) E[f] + beta CVaR[f], f_s = s + (a - s)^2 by tangents, a agreed: limits of v that are a thousand
     times as wide change no round."""
-    rounds = []
+    rounds, (_, _, coupling) = [], tails()
     for limit in (1e2, 1e5):
-        blocks = {Key("u", str(s)): Tail(float(s), limit) for s in range(5)}
-        weights = dict.fromkeys(blocks, 0.2)
-        level = np.array([np.nan, 0.6])
-        unit = Coupling(
-            "u", ("a", "v"), np.ones(2), np.full(2, -1), weights, scale=np.array([np.nan, 0.5]), level=level
-        )
-        result = run(blocks, None, InteriorPoint(), coupling=[unit], limits=Limits(25), **CERTIFY)
+        blocks = {key: Tail(float(key.scenario), limit) for key in coupling[0].prob}
+        result = run(blocks, None, InteriorPoint(), coupling=coupling, limits=Limits(25), **CERTIFY)
         assert result.status == "certified", result.reason
         a = np.linspace(-1, 5, 60001)
         f = np.array([s + (a - s) ** 2 for s in range(5)])
@@ -439,6 +435,36 @@ class Tail(PyomoSubproblem):
 
     def convex_terms(self, m: pyo.ConcreteModel) -> list[ConvexTerm]:
         return [ConvexTerm(m.t, (m.a,), lambda a: (a - self.s) ** 2, lambda a: (2 * (a - self.s),))]
+
+
+def tails():
+    """Five scenarios averse to risk that agree on a: convex terms, whose tangents are added as the run goes."""
+    weights = {Key("u", str(s)): 0.2 for s in range(5)}
+    scale, level = np.array([np.nan, 0.5]), np.array([np.nan, 0.6])
+    unit = Coupling("u", ("a", "v"), np.ones(2), np.full(2, -1), weights, scale=scale, level=level)
+    return (lambda key: Tail(float(key.scenario), 1e3)), None, [unit]
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_any_number_of_ranks_gives_the_same_bits(size):
+    def bits(ranks):
+        blocks, _, coupling = tails()
+        found = run(
+            blocks, None, InteriorPoint(), coupling=coupling, limits=Limits(12), execution=Execution(ranks=ranks),
+            stop=[], certificate=CertificateSettings(every=1),
+        )  # fmt: skip
+        if found is None:
+            return None
+        return [(r.cost, r.lower_bound, r.upper_bound, r.mismatch) for r in found.rows], found.final.answers.y.tobytes()
+
+    assert on_threads(size, bits)[0] == bits(None)
+
+
+def test_it_is_resumed_to_the_same_bytes_with_the_tangents_it_has_added(tmp_path):
+    def started(folder, resume=None):
+        return recorded(tails(), InteriorPoint(), folder, 10, resume)
+
+    resumed(started, tmp_path, [4, 8])
 
 
 def stochastic_part():
