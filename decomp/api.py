@@ -28,7 +28,7 @@ from decomp.subproblem import Subproblem
 if TYPE_CHECKING:
     import pandas as pd
 
-    from decomp.case.evaluation import Evaluation
+    from decomp.case.evaluation_figures import Evaluation
 
 __all__ = ["StoredResult", "evaluate", "iterate", "load_result", "run", "solve_case"]
 
@@ -222,6 +222,7 @@ def evaluate(
     seed: int,
     replications: int = 0,
     replication_scenarios: int | None = None,
+    branching: Sequence[int] = (),
     confidence: float = 0.95,
     value: bool = True,
     case: str | Path | None = None,
@@ -232,6 +233,7 @@ def evaluate(
     folder        of the run's results
     scenarios     so many fresh ones of the same problem it is evaluated under, with their seed
     replications  of the estimate of its optimality gap, each with `replication_scenarios` (None = as many); 0 = none
+    branching     with more than two stages: `scenarios` fresh trees, with so many nodes below each node, by stage
     confidence    of the intervals
     value         also work out EVPI and VSS from the run's own scenarios
     case          the case file, where it no longer lies where it was run
@@ -255,7 +257,8 @@ def evaluate(
     found = {str(name): values.to_numpy(float) for name, values in offers}
     return evaluated(
         read, found, float(before.summary["objective"]), ranks or find_ranks(), scenarios=scenarios, seed=seed,
-        replications=replications, replication_scenarios=replication_scenarios, confidence=confidence, value=value,
+        replications=replications, replication_scenarios=replication_scenarios, branching=branching,
+        confidence=confidence, value=value,
     )  # fmt: skip
 
 

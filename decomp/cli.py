@@ -92,6 +92,10 @@ def check(case: str, overrides: Sequence[str], rule: str | None) -> None:
     help="Of the estimate of the optimality gap (Mak, Morton and Wood 1999); 0 = no estimate, else at least 2.",
 )  # fmt: skip
 @click.option("--replication-scenarios", type=click.IntRange(2), help="Scenarios of each replication; as --scenarios.")
+@click.option(
+    "--branching", callback=lambda ctx, option, value: _branching(ctx, option, value),
+    help="With more than two stages: 5,4 evaluates in --scenarios trees of 5 and 4 nodes below each node, by stage.",
+)  # fmt: skip
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the intervals.")
 @click.option("--no-value", is_flag=True, help="Leave out EVPI and VSS.")
 @click.option("--case", metavar="FILE", help="The case file, where it no longer lies where it was run.")
@@ -161,6 +165,13 @@ def new(folder: Path, like: str) -> None:
         raise click.UsageError(f"{folder} exists already; give a folder that is made anew")
     file = write_case(known[like], folder)
     click.echo(f"{file}: run it with  tatonnement run {file} --out {folder / 'results'}")
+
+
+def _branching(ctx: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...]:
+    numbers = [] if value is None else value.split(",")
+    if not all(number.strip().isdigit() and int(number) > 0 for number in numbers):
+        raise click.BadParameter("is no list of numbers like 5,4", ctx, option)
+    return tuple(map(int, numbers))
 
 
 def _kinds(ctx: click.Context) -> None:

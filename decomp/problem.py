@@ -56,6 +56,13 @@ class Problem(ABC):
         """
         raise TatonnementError(f"{type(self).__name__} cannot draw fresh scenarios: it defines no sample()")
 
+    def sample_tree(self, branching: Sequence[int], seed: int) -> Problem:
+        """A fresh scenario tree with so many nodes below each node of the first stage, the second, ... as one block.
+
+        Its entries are those of the first stage. Raises TatonnementError where the problem cannot draw one.
+        """
+        raise TatonnementError(f"{type(self).__name__} cannot draw scenario trees: it defines no sample_tree()")
+
     def unbundled(self) -> Problem:
         """The same problem with every scenario a block of its own; itself where it is so already."""
         return self

@@ -15,7 +15,7 @@ _HOME = {
     "decomp.api": ("evaluate", "iterate", "load_result", "run", "solve_case", "StoredResult"),
     "decomp.blocks.pyomo_block": ("BlockSettings", "ConvexTerm", "Initial", "PyomoSubproblem"),
     "decomp.case.config": ("Case", "load", "from_tables"),
-    "decomp.case.evaluation": ("Evaluation",),
+    "decomp.case.evaluation_figures": ("Evaluation",),
     "decomp.coordinator": ("Coordinator",),
     "decomp.coordinators": (
         "AtLeast", "Band", "BlockCoordinator", "Capacity", "Consensus", "ConvexCost", "Exchange", "Nobody",
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from decomp.api import StoredResult, evaluate, iterate, load_result, run, solve_case
     from decomp.blocks.pyomo_block import BlockSettings, ConvexTerm, Initial, PyomoSubproblem
     from decomp.case.config import Case, from_tables, load
-    from decomp.case.evaluation import Evaluation
+    from decomp.case.evaluation_figures import Evaluation
     from decomp.coordinator import Coordinator
     from decomp.coordinators import (
         AtLeast,

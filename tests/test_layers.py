@@ -75,6 +75,7 @@ LAYERS = (
         "case.catalogue",
         "case.shipped",
         "case.evaluation",
+        "case.evaluation_figures",
         "case.evaluation_text",
         "case.execution",
         "case.inspection",

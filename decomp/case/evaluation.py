@@ -4,104 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy import stats
 
 from decomp.blocks.program_block import ProgramBlock, mean_program
 from decomp.case.config import Case
+from decomp.case.evaluation_figures import Evaluation, Gap, Value, estimate, gap_of
 from decomp.coordinators import Nobody
 from decomp.errors import TatonnementError
 from decomp.layout import Answers, Layout, Signals
-from decomp.messages import FloatArray, Key, Signal
+from decomp.messages import Coupling, FloatArray, Key, Signal
 from decomp.parallel.block_pool import BlockPool
 from decomp.parallel.ranks import Ranks
 from decomp.problem import Problem
 from decomp.run.engine import run
 from decomp.run.options import Execution
+from decomp.subproblem import Subproblem
 
 T = TypeVar("T")
 AGREED = 1e-6  # relative; scenarios that differ by more than this do not agree
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Mean of independent values, its standard error, and its two-sided confidence interval by Student's t."""
-
-    mean: float
-    standard_error: float
-    low: float
-    high: float
-    count: int
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Estimate of E f(x) - v* by replications (Mak, Morton and Wood 1999, section 3.2).
-
-        G_r = 1/n sum_i f(x, xi_ri) - v_r,  v_r <= min_x' 1/n sum_i f(x', xi_ri),  mean_r G_r + t_{R-1} s_G / sqrt(R)
-
-    v_r is the proven lower bound of the replication, so that a gap left in it widens the estimate.
-
-    mean, standard_error   of the R values G_r
-    upper                  one-sided limit of the optimality gap: it is below with the confidence asked for
-    lower_estimate         mean of v_r: a lower estimate of the optimum v*
-    """
-
-    mean: float
-    standard_error: float
-    upper: float
-    lower_estimate: float
-    replications: int
-    scenarios: int
-
-
-@dataclass(frozen=True)
-class Value:
-    """What the stochastic solution is worth, over the run's own scenarios.
-
-        EVPI = RP - WS,  VSS = EEV - RP      (Birge and Louveaux 2011, sections 4.1 and 4.2)
-
-    recourse      RP: expected cost of the run's solution; the run's gap lies in EVPI and VSS
-    wait_and_see  WS: expected cost where every scenario is known beforehand
-    mean_solution EEV: expected cost of the first stage that is best for the mean of the data; None = it was not found,
-                  and `mean_why` says why; inf = it has no answer in some scenario
-    """
-
-    recourse: float
-    wait_and_see: float
-    evpi: float
-    mean_solution: float | None
-    vss: float | None
-    mean_why: str = ""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The first stage of a run, evaluated.
-
-    first_stage   its values by entry
-    cost          under `scenarios` fresh scenarios, those in which it has an answer; None = none was feasible
-    infeasible    share of them in which it has none: then its expected cost is infinite
-    conflict      what is in conflict in the first of these
-    gap, value    see there; None = not asked for
-    """
-
-    first_stage: Mapping[str, float]
-    scenarios: int
-    seed: int
-    confidence: float
-    cost: Estimate | None
-    infeasible: float
-    conflict: str
-    gap: Gap | None
-    value: Value | None
-
-    def plain(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
-        return asdict(self)
 
 
 def evaluated(
@@ -114,6 +37,7 @@ def evaluated(
     seed: int,
     replications: int = 0,
     replication_scenarios: int | None = None,
+    branching: Sequence[int] = (),
     confidence: float = 0.95,
     value: bool = True,
 ) -> Evaluation | None:
@@ -121,6 +45,8 @@ def evaluated(
 
     offers   y of every scenario by entry, at the run's final point; recourse: its expected cost
     seed     of the fresh scenarios; replication r has seed + 1 + r
+    branching  with more than two stages: of each of `scenarios` fresh trees the nodes below each node, by stage.
+               Tree i has seed + i, replication r is one tree of seed + scenarios + r
     Raises TatonnementError where the problem cannot draw scenarios, its scenarios do not agree, or has several units.
     """
     if scenarios < 2 or replications == 1 or replications < 0 or not 0 < confidence < 1:
@@ -129,22 +55,31 @@ def evaluated(
         )
     problem = case.problem
     first = first_stage(problem, offers)
-    fresh = problem.sample(scenarios, seed)
-    if _stages(fresh) > 2:
-        text = "what is decided in later stages depends on what is known then, which no run has decided for fresh "
-        raise TatonnementError(text + "scenarios: only programs of two stages can be evaluated")
-    answers = _on_all(fresh, ranks, lambda pool, layout: _fixed(pool, layout, first))
     gap = None
-    if replications:
-        size = replication_scenarios or scenarios
-        gap = _gap(case, first, ranks, [seed + 1 + r for r in range(replications)], size, confidence)
+    if _stages(problem) > 2 or branching:
+        if len(branching) == 0 or math.prod(branching) < 2:
+            text = "what is decided later depends on what is known then, and is decided anew in fresh scenario trees"
+            raise TatonnementError(f"{text}: give --branching 5,5, the nodes below each node, by stage")
+        trees = _Trees(problem, tuple(first), tuple(branching), range(seed, seed + scenarios))
+        answers = _on_all(trees, ranks, lambda pool, layout: _fixed(pool, layout, first))
+        if replications:
+            seeds = range(seed + scenarios, seed + scenarios + replications)
+            gap = _gap_of_trees(_Trees(problem, tuple(first), tuple(branching), seeds), first, ranks, confidence)
+    else:
+        fresh = problem.sample(scenarios, seed)
+        answers = _on_all(fresh, ranks, lambda pool, layout: _fixed(pool, layout, first))
+        if replications:
+            size = replication_scenarios or scenarios
+            gap = _gap(case, first, ranks, [seed + 1 + r for r in range(replications)], size, confidence)
     worth = _value(problem, recourse, ranks) if value else None
     if answers is None:
         return None
     cost, why = answers
     feasible = cost[np.isfinite(cost)]
-    estimate = _estimate(feasible, confidence) if len(feasible) > 1 else None
-    return Evaluation(first, scenarios, seed, confidence, estimate, float(np.mean(~np.isfinite(cost))), why, gap, worth)
+    cost_estimate = estimate(feasible, confidence) if len(feasible) > 1 else None
+    return Evaluation(
+        first, scenarios, seed, confidence, cost_estimate, float(np.mean(~np.isfinite(cost))), why, gap, worth
+    )
 
 
 def first_stage(problem: Problem, offers: Mapping[str, FloatArray]) -> dict[str, float]:
@@ -176,6 +111,28 @@ def _stages(problem: Problem) -> int:
     c = problem.couplings[0]
     rows = [] if c.sharing is None else [np.asarray(c.sharing[key]) for key in sorted(c.sharing)]
     return 2 if all(np.array_equal(row, rows[0]) for row in rows) else 3
+
+
+class _Trees(Problem):
+    """Fresh scenario trees, each one block with the first stage for its offer; built on the rank that owns it."""
+
+    coordinator = None
+
+    def __init__(
+        self, problem: Problem, names: tuple[str, ...], branching: tuple[int, ...], seeds: Sequence[int]
+    ) -> None:
+        self.problem, self.branching = problem, branching
+        width = len(str(len(seeds)))
+        self.seeds = {Key("tree", f"{i:0{width}d}"): seed for i, seed in enumerate(seeds)}
+        n, prob = len(names), dict.fromkeys(self.seeds, 1.0 / len(seeds))
+        self.couplings = (Coupling("tree", names, np.ones(n), np.full(n, -1), prob),)
+
+    def subproblem(self, key: Key) -> Subproblem:
+        tree = self.problem.sample_tree(self.branching, self.seeds[key])
+        (own,) = tree.couplings[0].prob
+        if tree.couplings[0].entries != self.couplings[0].entries:
+            raise TatonnementError("a fresh tree decides other variables in its first stage than the run")
+        return tree.subproblem(own)
 
 
 def _on_all(problem: Problem, ranks: Ranks, ask: Callable[[BlockPool, Layout], T]) -> T | None:
@@ -213,13 +170,6 @@ def _first(pool: BlockPool) -> str:
     return next((f"{name}: {why}" for name, why in pool.reasons().items()), "")
 
 
-def _estimate(values: FloatArray, confidence: float) -> Estimate:
-    n, mean = len(values), float(np.mean(values))
-    error = float(np.std(values, ddof=1) / math.sqrt(n))
-    half = float(stats.t.ppf(0.5 + confidence / 2, n - 1)) * error
-    return Estimate(mean, error, mean - half, mean + half, n)
-
-
 def _gap(
     case: Case, first: Mapping[str, float], ranks: Ranks, seeds: Sequence[int], size: int, confidence: float
 ) -> Gap | None:
@@ -239,13 +189,20 @@ def _gap(
         if fixed is not None and bound is not None:
             gaps.append(float(np.mean(fixed[0])) - bound)
             lower.append(bound)
-    if not gaps:
-        return None
-    values, count = np.array(gaps), len(gaps)
-    error = float(np.std(values, ddof=1) / math.sqrt(count)) if np.all(np.isfinite(values)) else math.inf
-    mean = float(np.mean(values))
-    upper = mean + float(stats.t.ppf(confidence, count - 1)) * error
-    return Gap(mean, error, upper, float(np.mean(lower)), count, size)
+    return gap_of(np.array(gaps), np.array(lower), size, confidence) if gaps else None
+
+
+def _gap_of_trees(trees: _Trees, first: Mapping[str, float], ranks: Ranks, confidence: float) -> Gap | None:
+    """Every replication is one tree: with the first stage fixed, against the proven bound of its optimum."""
+
+    def ask(pool: BlockPool, layout: Layout) -> tuple[FloatArray, FloatArray]:
+        bound = pool.solve(Signals(layout, np.zeros(len(layout.entry)), exact=True), keep=False).bound
+        return _fixed(pool, layout, first)[0], bound
+
+    found = _on_all(trees, ranks, ask)
+    if ranks.agree(found is not None and bool(np.isnan(found[1]).any())):
+        raise TatonnementError("a replication has no proven lower bound; take a solver that gives bounds")
+    return None if found is None else gap_of(found[0] - found[1], found[1], math.prod(trees.branching), confidence)
 
 
 def _value(problem: Problem, recourse: float, ranks: Ranks) -> Value | None:

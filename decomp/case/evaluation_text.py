@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from decomp.case.evaluation import Evaluation
+from decomp.case.evaluation_figures import Evaluation
 
 
 def lines(e: Evaluation) -> Iterator[str]:

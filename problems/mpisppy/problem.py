@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -60,18 +61,27 @@ class MpiSppy(Problem):
 
     def sample(self, scenarios: int, seed: int) -> MpiSppy:
         """The module's own fresh scenarios, as `sample_tree_scen_creator` draws them below the first stage."""
+        return self._drawn([scenarios, *[1] * (self.stages - 2)], seed, 1)
+
+    def sample_tree(self, branching: Sequence[int], seed: int) -> MpiSppy:
+        """A tree of the module's own fresh scenarios, all of it in one block."""
+        if len(branching) != self.stages - 1:
+            text = f"branching has {len(branching)} numbers for {self.stages} stages"
+            raise TatonnementError(f"{text}; give {self.stages - 1}: the nodes below each node, by stage")
+        return self._drawn(list(branching), seed, math.prod(branching))
+
+    def _drawn(self, branching: list[int], seed: int, bundle: int) -> MpiSppy:
         draw = self._function("sample_tree_scen_creator")
         if draw is None or self._decides:
             raise TatonnementError(
                 f"module {self.settings.mpisppy.module} cannot draw scenarios: it has no sample_tree_scen_creator"
             )
-        branching = [scenarios, *[1] * (self.stages - 2)]
         given = {name: value for name, value in self._kwargs.items() if name != "num_scens"}
         if "branching_factors" in given:
             given["branching_factors"] = branching
-        creator = self._function("scenario_names_creator", required=True)
-        names = creator(scenarios)
-        table = self.settings.mpisppy.model_copy(update={"count": scenarios, "bundle": 1})
+        count = math.prod(branching)
+        names = self._function("scenario_names_creator", required=True)(count)
+        table = self.settings.mpisppy.model_copy(update={"count": count, "bundle": bundle})
         return MpiSppy(
             self.settings.model_copy(update={"mpisppy": table}), self.folder,
             lambda name: draw(name, 1, branching, seed, **given), names,

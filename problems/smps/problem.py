@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -80,6 +81,12 @@ class Smps(Problem):
         """The same program with scenarios drawn anew; as many below the first stage, one below each later node."""
         children = [scenarios, *[1] * (len(self.program.stages.periods) - 2)]
         table = self.settings.smps.model_copy(update={"scenarios": children, "seed": seed, "bundle": 1})
+        return Smps(self.settings.model_copy(update={"smps": table}), self.folder, self.files)
+
+    def sample_tree(self, branching: Sequence[int], seed: int) -> Smps:
+        """The same program with a tree drawn anew, all of it in one block."""
+        more = {"scenarios": list(branching), "seed": seed, "bundle": math.prod(branching)}
+        table = self.settings.smps.model_copy(update=more)
         return Smps(self.settings.model_copy(update={"smps": table}), self.folder, self.files)
 
     def unbundled(self) -> Smps:

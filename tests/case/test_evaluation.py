@@ -10,7 +10,17 @@ from click.testing import CliRunner
 from mpi_jobs import mpiexec
 from scipy import stats
 from scipy.optimize import Bounds, LinearConstraint, milp
-from smps_files import CORE, TIME, case_file, write_farmer, write_files, write_lands
+from smps_files import (
+    CORE,
+    THREE_CORE,
+    THREE_STOCH,
+    THREE_TIME,
+    TIME,
+    case_file,
+    write_farmer,
+    write_files,
+    write_lands,
+)  # fmt: skip
 
 import tatonnement
 from decomp.api import evaluate, solve_case
@@ -163,6 +173,62 @@ def test_the_gap_beside_mpi_sppy(tmp_path):
         gaps.append(values[0] - values[1])
     assert np.mean(gaps) > 1
     assert found.gap.mean == pytest.approx(np.mean(gaps), rel=1e-3, abs=0.02)
+
+
+def test_three_stages_are_evaluated_in_fresh_trees(tmp_path):
+    out = ran(tmp_path, write_files(tmp_path, THREE_CORE, THREE_TIME, THREE_STOCH))
+    with pytest.raises(TatonnementError, match="give --branching"):
+        evaluate(out, scenarios=4, seed=0)
+    found = evaluate(out, scenarios=4, seed=10, branching=(3, 2), replications=2)
+    problem = load(tmp_path / "case.toml").problem
+    first = [found.first_stage[name] for name in ("B1", "W1")]
+
+    def tree(seed):
+        """Cost with the first stage fixed, and the optimum, of a fresh tree in one model."""
+        program = problem.sample_tree((3, 2), seed).program
+        s = program.scenarios
+        stage = program.stages.column[program.entries]
+        members = {name: program.program(i) for i, name in enumerate(s.names)}
+        whole, _ = bundled_program(members, s.prob, s.node[:, stage], np.array([0, 1]))
+        return by_scipy(whole, first), by_scipy(whole)
+
+    costs = np.array([tree(seed)[0] for seed in range(10, 14)])
+    assert found.cost.mean == pytest.approx(costs.mean(), rel=1e-6)
+    assert found.cost.standard_error == pytest.approx(stats.sem(costs), rel=1e-5)
+    gaps = [fixed - optimum for fixed, optimum in map(tree, (14, 15))]
+    assert found.gap.mean == pytest.approx(np.mean(gaps), abs=1e-5)
+    assert found.value.evpi > 0
+    assert found.value.vss is None
+    assert "more than two stages" in found.value.mean_why
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_three_stages_of_a_module_for_mpi_sppy(tmp_path):
+    aircond = pytest.importorskip("mpisppy.tests.examples.aircond")
+    import pyomo.environ as pyo
+    from mpisppy.utils import sputils
+
+    kwargs = "{branching_factors = [3, 2], start_seed = 0, start_ups = false, mu_dev = 0.0, sigma_dev = 40.0}"
+    text = case_file(tmp_path, "nowhere.cor").read_text().replace('"smps"', '"mpisppy"', 1)
+    module = f'[mpisppy]\nmodule = "mpisppy.tests.examples.aircond"\ncount = 6\nkwargs = {kwargs}'
+    (tmp_path / "case.toml").write_text(text.replace('[smps]\nfile = "nowhere.cor"', module))
+    assert solve_case(tmp_path / "case.toml", out=tmp_path / "out").summary["status"] == "certified"
+    found = evaluate(tmp_path / "out", scenarios=2, seed=40, branching=(2, 2), value=False)
+    costs = []
+    for seed in (40, 41):
+        given = {"start_seed": 0, "start_ups": False, "mu_dev": 0.0, "sigma_dev": 40.0, "branching_factors": [2, 2]}
+        ef = sputils.create_EF(
+            aircond.scenario_names_creator(4), lambda name, s=seed, g=given: aircond.sample_tree_scen_creator(
+                name, 1, [2, 2], s, **g
+            ), suppress_warnings=True,
+        )  # fmt: skip
+        for v in ef.component_data_objects(pyo.Var, descend_into=True):
+            own = next((y for name, y in found.first_stage.items() if v.name.endswith(name)), None)
+            if own is not None:
+                v.fix(own)
+        pyo.SolverFactory("appsi_highs").solve(ef)
+        costs.append(float(pyo.value(ef.EF_Obj)))
+    assert found.cost.mean == pytest.approx(np.mean(costs), rel=1e-6)
 
 
 @pytest.mark.mpi
