@@ -315,6 +315,11 @@ class StoredResult:
         return {file.stem.removeprefix("schedule_"): _by_time(self._table(file.name)) for file in found}
 
     @cached_property
+    def details(self) -> pd.DataFrame:
+        """What every block tells of its own solution at the end: a value by unit, scenario, name and index."""
+        return self._table("detail.csv").pipe(lambda t: t if t.empty else t.set_index(t.columns[:4].tolist()))
+
+    @cached_property
     def voltages(self) -> pd.DataFrame:
         """Voltage of every bus before and after, by time (voltages.csv); empty where the problem has none."""
         return _by_time(self._table("voltages.csv"))
@@ -326,14 +331,14 @@ class StoredResult:
 
     def read_all(self) -> None:
         """Read every table now, before the folder goes."""
-        for name in ("iterations", "prices", "offers", "schedules", "voltages", "duals"):
+        for name in ("iterations", "prices", "offers", "schedules", "details", "voltages", "duals"):
             getattr(self, name)
 
     def _table(self, name: str) -> pd.DataFrame:
         import pandas as pd
 
         file = self.folder / name
-        text = {"unit": str, "scenario": str, "entry": str, "node": str, "bus": str}
+        text = {"unit": str, "scenario": str, "entry": str, "node": str, "bus": str, "name": str}
         return pd.read_csv(file, dtype=text) if file.exists() else pd.DataFrame()
 
 

@@ -70,14 +70,24 @@ def run(**given: Any) -> None:
 @click.argument("case", metavar="CASE")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="As in 'run'.")
 @click.option("--rule", metavar="KIND|FILE.toml", help="As in 'run'.")
-def check(case: str, overrides: Sequence[str], rule: str | None) -> None:
-    """Read CASE and tell all its mistakes, its blocks, their size, and what building them takes; nothing is solved."""
-    from decomp.case.inspection import report
+@click.option("--blocks", is_flag=True, help="Also solve a few blocks of every unit, and try what a block promises.")
+def check(case: str, overrides: Sequence[str], rule: str | None, blocks: bool) -> None:
+    """Read CASE and tell all its mistakes, its blocks, their size, and what building them takes; nothing is solved.
+
+    With --blocks a few blocks of every unit answer prices: sign, penalty, bounds, evaluation, repeatability. Exit code
+    2: mistakes in the case; 1: a block does not keep what it promises.
+    """
+    from decomp.case.inspection import block_report, report
     from decomp.case.shipped import find_case
     from decomp.errors import TatonnementError
 
     try:
         click.echo(report(find_case(case), list(overrides), rule))
+        if blocks:
+            text, good = block_report(find_case(case), list(overrides), rule)
+            click.echo(text)
+            if not good:
+                sys.exit(1)
     except TatonnementError as error:
         click.echo(str(error), err=True)
         sys.exit(2)

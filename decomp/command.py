@@ -87,7 +87,8 @@ def _run(ranks: Ranks, case: Case, args: Arguments, signals: _Signals, held: con
         if resume:
             console.print(f"resumed after round {resume.rounds - 1} from {resume.folder}", soft_wrap=True)
     nodes = case.problem.coordinator.nodes if case.problem.coordinator else ()
-    rounds = RoundTable(console, case.problem.labels, clock_where_enough(nodes))
+    scenarios = any(len(c.prob) > 1 for c in case.problem.couplings)
+    rounds = RoundTable(console, case.problem.labels, clock_where_enough(nodes), scenarios)
     try:
         ended = run_case(
             ranks, case, own, keeper=keeper, resume=resume, interrupted=signals.asked,

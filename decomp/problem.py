@@ -24,11 +24,14 @@ class Problem(ABC):
     Settings  pydantic model (extra = "forbid") of all tables of the case file that are not the engine's own.
               Field validators may raise; their messages are shown with section and key. What only shows up when the
               data are read (missing CSV, NaN in a series) is raised by __init__ as one InputError with every mistake.
+    details   detail.csv is written: what `Subproblem.detail` tells of every block at the end. False where `write` has
+              tables of these series itself
     labels    what the lines of rounds call "worst", "mismatch", "price" and "cost" here: {"worst": "voltage pu"}
     """
 
     Settings: ClassVar[type[BaseModel]]
     labels: ClassVar[Mapping[str, str]] = {}
+    details: ClassVar[bool] = True
 
     @abstractmethod
     def __init__(self, settings: Any, folder: Path) -> None:

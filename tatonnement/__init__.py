@@ -13,6 +13,12 @@ __version__ = version("tatonnement")
 
 _HOME = {
     "decomp.api": ("evaluate", "iterate", "load_result", "run", "solve_case", "StoredResult"),
+    "decomp.blocks.cvxpy_block": ("CvxpyBlock", "CvxpyModel"),
+    "decomp.blocks.function_block": ("FunctionBlock",),
+    "decomp.blocks.linopy_block": ("LinopyBlock",),
+    "decomp.blocks.program_block": ("ProgramBlock",),
+    "decomp.blocks.self_check": ("check_block",),
+    "decomp.blocks.compile.program": ("Program",),
     "decomp.blocks.pyomo_block": ("BlockSettings", "ConvexTerm", "Initial", "PyomoSubproblem"),
     "decomp.case.config": ("Case", "load", "from_tables"),
     "decomp.case.evaluation_figures": ("Evaluation",),
@@ -49,7 +55,13 @@ _MODULE = {name: module for module, names in _HOME.items() for name in names}
 if TYPE_CHECKING:
     from decomp import rules, steps
     from decomp.api import StoredResult, evaluate, iterate, load_result, run, solve_case
+    from decomp.blocks.compile.program import Program
+    from decomp.blocks.cvxpy_block import CvxpyBlock, CvxpyModel
+    from decomp.blocks.function_block import FunctionBlock
+    from decomp.blocks.linopy_block import LinopyBlock
+    from decomp.blocks.program_block import ProgramBlock
     from decomp.blocks.pyomo_block import BlockSettings, ConvexTerm, Initial, PyomoSubproblem
+    from decomp.blocks.self_check import check_block
     from decomp.case.config import Case, from_tables, load
     from decomp.case.evaluation_figures import Evaluation
     from decomp.coordinator import Coordinator

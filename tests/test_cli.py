@@ -56,7 +56,7 @@ def test_a_run_shows_its_rounds_and_writes_its_files(command, tiny, capsys):
     assert lines[0].startswith(
         "Two units share a demand: 2 blocks on 1 rank, rule dual_ascent(step = constant(a = 0.5)"
     )
-    assert lines[1].split()[:2] == ["round", "worst"]
+    assert lines[1].split()[:2] == ["round", "mismatch"]
     assert "EUR coal" in lines[1]
     assert lines[2].split()[0] == "0"
     assert lines[-4].startswith("residual after ")

@@ -39,11 +39,14 @@ class PyomoSubproblem(Subproblem):
 
     weight          (n_u,) or one number: weights of the inner product; None = 1
     solver          "highs" (compiled, warm, with bounds), or the name of any Pyomo solver ("ipopt", "pounce",
-                    "appsi_highs", or "module:name" where a module must be imported to register it): for NLP models, no
-                    bounds; or a backend that a package gives (entry point `tatonnement.solvers`)
+                    "appsi_highs", or "module:name" where a module must be imported to register it): for NLP models,
+                    with the bounds of mixed-integer solvers that report them; or a backend that a package gives (entry
+                    point `tatonnement.solvers`)
     solver_options  passed on to the solver
     later_options   options from the second solve on; None = the same
     settings        tolerances and the way integers are treated
+    convex          the user's word that a nonlinear model is convex: its answers then come with bounds, in which what
+                    the solver has left over is counted (see `decomp.blocks.solve.tangent_bound`)
     initial_price   (n_u,) set by a subclass whose offers count from the schedule at these prices; nan where an entry
                     counts from 0 all the same (a value-at-risk). None = offers are what `coupling` says
     """
@@ -60,13 +63,14 @@ class PyomoSubproblem(Subproblem):
         solver_options: Options | None = None,
         later_options: Options | None = None,
         settings: BlockSettings | None = None,
+        convex: bool = False,
     ) -> None:
-        self.weight = 1.0 if weight is None else weight
+        self.weight, self.convex = 1.0 if weight is None else weight, convex
         self.solver, self.settings = solver, settings or BlockSettings()
         self.solver_options, self.later_options = solver_options, later_options
         self._state: Any = None
         if type(self).abilities is PyomoSubproblem.abilities:  # what a subclass declares is taken as it is
-            self.abilities = abilities_of(self.backend)  # type: ignore[misc]
+            self.abilities = abilities_of(self.backend) | ({"bound"} if convex else set())  # type: ignore[misc]
         wrong = self.backend.refused_options({**(solver_options or {}), **(later_options or {})})
         if wrong:
             raise InputError(
@@ -154,6 +158,20 @@ class PyomoSubproblem(Subproblem):
         if cls.finished is PyomoSubproblem.finished:
             return answers
         return [block.finished(answer) for block, answer in zip(blocks, answers, strict=True)]
+
+    def detail(self, response: Response) -> Mapping[str, FloatArray]:
+        """Values of every variable of the model, by the name of its component; override it to tell less, or other."""
+        built = self._try(None)
+        if isinstance(built, Response) or response.point is None:
+            return {}
+        at = {id(v): j for j, v in enumerate(built.columns)}
+        found = {}
+        for component in built.model.component_objects(pyo.Var, active=True):
+            parts = [component[i] for i in component]
+            columns = [at.get(id(part), -1) for part in parts]
+            fixed = np.array([np.nan if part.value is None else float(part.value) for part in parts])
+            found[component.name] = np.where(np.array(columns) >= 0, response.point[columns], fixed)
+        return found
 
     def evaluate(self, y: FloatArray) -> Response:
         built = self._try(None)

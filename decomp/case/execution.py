@@ -11,7 +11,7 @@ from decomp.parallel.ranks import Ranks
 from decomp.run.engine import run
 from decomp.run.options import Execution, Output
 from decomp.run.result import Result, Row
-from decomp.run.result_files import GrowingFiles, write_rows, write_summary
+from decomp.run.result_files import GrowingFiles, write_details, write_rows, write_summary
 from decomp.storage.checkpoint import Checkpoint, Keeper
 from decomp.storage.result_folder import ResultFolder
 
@@ -38,6 +38,7 @@ class CaseRun:
             files = [own.path / name for name in own.before]
         else:
             files = [*write_rows(result, own.path, self.files), *case.problem.write(result, own.path)]
+            files += write_details(result, own.path) if case.problem.details else []
         told |= {"files": own.end(files), "case_file": str(case.file.absolute())}
         return [*files, write_summary(result, own.path, case=case.tables, extra=told)]
 

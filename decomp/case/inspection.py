@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from decomp.blocks.self_check import check_block
 from decomp.case.config import Case, load
+from decomp.coordinators import Nobody
 from decomp.messages import Key
 from decomp.subproblem import Subproblem
 
@@ -31,6 +33,31 @@ def report(file: Path, overrides: Sequence[str] = (), rule: str | None = None) -
         *_building(case, keys),
     ]
     return "\n".join(lines)
+
+
+def block_report(file: Path, overrides: Sequence[str] = (), rule: str | None = None) -> tuple[str, bool]:
+    """What the self-check finds of a few blocks of every unit, and whether all of them passed. Raises InputError."""
+    case = load(file, overrides, rule)
+    coordinator = case.problem.coordinator or Nobody()
+    neutral, scale = (np.asarray(values, float) for values in (coordinator.neutral, coordinator.scale))
+    lines, good, checked = [], True, 0
+    for coupling in case.problem.couplings:
+        keys = sorted(coupling.prob)
+        at = np.asarray(coupling.node)
+        here = coupling.scale if coupling.scale is not None else np.full(len(at), np.nan)
+        own = np.where(np.isfinite(here), here, 1.0)
+        price, reach = np.zeros(len(at)), np.asarray(own, float)
+        price[at >= 0], reach[at >= 0] = neutral[at[at >= 0]], scale[at[at >= 0]]
+        for key in [keys[i] for i in sorted({0, len(keys) // 2, len(keys) - 1})]:
+            block = case.problem.subproblem(key)
+            faults = check_block(
+                block, len(at), price=price, scale=reach, weight=coupling.weight, report=len(coupling.report)
+            )
+            checked += 1
+            good = good and not faults
+            lines += [f"block {key}: {fault}" for fault in faults]
+    lines.append(f"{checked} blocks tried: " + ("nothing wrong" if good else f"{len(lines)} faults"))
+    return "\n".join(lines), good
 
 
 def _building(case: Case, keys: Sequence[Key]) -> list[str]:

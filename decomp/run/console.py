@@ -40,17 +40,19 @@ class RoundTable:
     """Callback of a run: writes the heads before the first row and one line for each row.
 
     labels  what the problem calls "worst", "mismatch", "price" and "cost", with units
+    scenarios  units have several: how far these are from agreeing is shown, with what is proven
     short   makes names of nodes and entries fit for a column
     """
 
     console: Console
     labels: Mapping[str, str] = field(default_factory=dict)
     short: Callable[[str], str] = str
+    scenarios: bool = False
     _columns: tuple[Column, ...] = ()
 
     def __call__(self, row: Row) -> None:
         if not self._columns:
-            self._columns = columns(row, self.labels, self.short)
+            self._columns = columns(row, self.labels, self.short, self.scenarios)
             self._line([c.head for c in self._columns], "bold")
         # a violated limit is what the reader looks for
         self._line([c.text(row) for c in self._columns], "red" if row.violation > 0 else "")
@@ -61,13 +63,32 @@ class RoundTable:
         self.console.print(text, soft_wrap=True)
 
 
-def columns(first: Row, labels: Mapping[str, str], short: Callable[[str], str]) -> tuple[Column, ...]:
-    """The columns of a run whose first row is `first`; their widths fit it and stay."""
+def columns(
+    first: Row, labels: Mapping[str, str], short: Callable[[str], str], scenarios: bool = False
+) -> tuple[Column, ...]:
+    """The columns of a run whose first row is `first`; their widths fit it and stay.
+
+    Where the coordinator has no limit by a name there is no worst one to show: what is proven stands there instead.
+    """
     price = labels.get("price", "price")
     if len(first.unit_prices) <= MOST_UNITS:
         prices = [_of_unit(i, price, p, short) for i, p in enumerate(first.unit_prices)]
     else:
         prices = [Column(f"largest {price}", 24, lambda row: short(_largest(row)))]
+    if not first.worst_at and "worst" not in labels:
+        spread = Column("spread", 9, lambda row: f"{row.spread:.3g}")
+        at = Column("at", max(len(short(first.spread_at)), 12), lambda row: short(row.spread_at) or "-")
+        return (
+            Column("round", 5, lambda row: str(row.round)),
+            Column(labels.get("mismatch", "mismatch"), 9, lambda row: f"{row.mismatch:.3g}"),
+            *((spread, at) if scenarios else ()),
+            *(prices if first.unit_prices and not (scenarios and first.spread == first.mismatch) else ()),
+            Column(labels.get("cost", "cost"), 13, lambda row: f"{row.cost:.8g}"),
+            Column("lower bound", 13, lambda row: _number(row.lower_bound, ".8g")),
+            Column("upper bound", 13, lambda row: _number(row.upper_bound, ".8g")),
+            Column("gap", 8, lambda row: _number(row.gap, ".2e")),
+            Column("seconds", 7, lambda row: f"{row.wall_time_s:.2f}"),
+        )
     return (
         Column("round", 5, lambda row: str(row.round)),
         Column(labels.get("worst", "worst"), 9, lambda row: f"{row.worst:.7g}" if math.isfinite(row.worst) else "-"),
@@ -85,6 +106,10 @@ def _of_unit(i: int, price: str, first: UnitPrice, short: Callable[[str], str]) 
         return f"{p.price:.5g} at {short(p.entry)}"
 
     return Column(f"{price} {first.unit}", len(short(first.entry)) + 12, text)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _largest(row: Row) -> str:

@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from decomp.layout import Answers
 from decomp.messages import FloatArray
 from decomp.run.result import Result, Round, Row
@@ -23,6 +25,7 @@ from decomp.storage.stored_columns import FILE
 PACKAGES = ("tatonnement", "numpy", "scipy", "highspy", "piqp", "pyomo", "mpi4py")
 TIMES = ("wall_time_s", "solver_time_s")
 PRICES = ("round", "node", "price")
+DETAILS = ("unit", "scenario", "name", "index", "value")
 OFFERS = ("unit", "scenario", "entry", "node", "price", "y", "stale")
 
 
@@ -109,6 +112,20 @@ def write(
     """
     files = write_rows(result, folder, growing)
     return [*files, write_summary(result, folder, case=case, extra=extra)]
+
+
+def write_details(result: Result, folder: Path) -> list[Path]:
+    """Write detail.csv: every series of every block at the end, a value a line; nothing where no block tells any."""
+    lines = [
+        (key.unit, key.scenario, name, i, value)
+        for key in sorted(result.details)
+        for name, series in result.details[key].items()
+        for i, value in enumerate(np.ravel(np.asarray(series, float)).tolist())
+    ]
+    if not lines:
+        return []
+    _write_csv(folder / "detail.csv", DETAILS, lines)
+    return [folder / "detail.csv"]
 
 
 def write_rows(result: Result, folder: Path, growing: GrowingFiles | None = None) -> list[Path]:

@@ -64,6 +64,7 @@ class ReactiveMarket(Problem):
 
     Settings: ClassVar[type[BaseModel]] = MarketSettings
     coordinator: DSO
+    details = False
     labels: ClassVar[Mapping[str, str]] = {
         "worst": "voltage pu",
         "mismatch": "mismatch kvar",

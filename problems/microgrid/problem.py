@@ -57,6 +57,7 @@ class Microgrid(Problem):
     """
 
     Settings: ClassVar[type[BaseModel]] = MicrogridSettings
+    details = False
     labels: ClassVar[Mapping[str, str]] = {"mismatch": "spread of bids", "price": "$/MWh", "cost": "-profit $"}
 
     def __init__(self, settings: MicrogridSettings, folder: Path, data: MicrogridData | None = None) -> None:

@@ -164,8 +164,8 @@ class OwnBlocks(Problem):
 
     @staticmethod
     def _supplied(maker: Any, scenario: str, number: int) -> dict[str, Any]:
-        known = _parameters(maker)
-        return {k: v for k, v in zip(SUPPLIED, (scenario, number), strict=True) if known is None or k in known}
+        known = _signature(maker)
+        return {k: v for k, v in zip(SUPPLIED, (scenario, number), strict=True) if k in known}
 
     # -- what is wrong -------------------------------------------------------------------------------------------------
 
@@ -197,14 +197,18 @@ class OwnBlocks(Problem):
         return Mistake("", section, key, problem, remedy)
 
 
+def _signature(function: Any) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
 def _parameters(function: Any) -> dict[str, bool] | None:
     """Names of a function's arguments, and whether each is required; None where it takes any."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return None
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return None
+    parameters = _signature(function).values()
+    if not parameters or any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None if parameters else {}
     return {p.name: p.default is p.empty for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 

@@ -82,4 +82,5 @@ def test_capabilities_say_what_a_block_declares() -> None:
     compiled, outside = find_backend("highs"), find_backend("appsi_highs")
     assert {Capability.WARM_BASIS, Capability.BATCH, Capability.TANGENTS} <= compiled.capabilities
     assert abilities_of(compiled) == Trade().abilities == {"penalty", "evaluate", "bound", "kkt"}
-    assert abilities_of(outside) == Trade(solver="appsi_highs").abilities == {"penalty", "evaluate"}
+    assert abilities_of(outside) == Trade(solver="appsi_highs").abilities == {"penalty", "evaluate", "bound"}
+    assert abilities_of(find_backend("pounce")) == {"penalty", "evaluate"}

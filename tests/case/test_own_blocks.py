@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import tatonnement as tt
+from decomp.cli import tatonnement
+from decomp.command import main
+from decomp.parallel.ranks import Serial
 
 PLANTS = """
 import pyomo.environ as pyo
@@ -121,3 +126,62 @@ def test_a_wrong_table_is_named(write, old, new, where):
     with pytest.raises(tt.InputError) as told:
         tt.solve_case(write((old, new)))
     assert {m.section for m in told.value.mistakes} <= {where, "unit"}
+
+
+FARMER = """
+[case]
+title = "farmer"
+problem = "blocks"
+[unit.farmer]
+block = "farmer:Farmer"
+entries = ["wheat", "corn", "beets"]
+scenarios = {0 = 0.25, 1 = 0.25, 2 = 0.5}
+[rule]
+kind = "progressive_hedging"
+[stop.gap]
+tolerance = 1e-4
+floor = 0
+measure = "total"
+[certificate]
+every = 5
+[run]
+max_rounds = 60
+"""
+
+
+def test_second_stage_decisions_and_what_is_proven_are_told(tmp_path, capfd):
+    (tmp_path / "case.toml").write_text(FARMER)
+    told = CliRunner().invoke(tatonnement, ["check", str(tmp_path / "case.toml"), "--blocks"])
+    assert told.exit_code == 0, told.output
+    assert "3 blocks tried: nothing wrong" in told.output
+    assert main(Serial(), [str(tmp_path / "case.toml"), "--out", str(tmp_path / "out")]) == 0
+    shown = capfd.readouterr().out.splitlines()
+    head, last = shown[1], next(line for line in reversed(shown) if line.strip()[:1].isdigit())
+    assert head.split()[:4] == ["round", "mismatch", "spread", "at"]
+    assert "worst" not in head
+    for name in ("lower bound", "upper bound", "gap"):
+        assert name in head
+    bounds = [float(word) for word in last.split()[-4:-2]]
+    assert bounds == pytest.approx([-123042.5] * 2, rel=1e-4)
+    details = tt.load_result(tmp_path / "out").details["value"]
+    acres = details.xs("acres", level="name").unstack()
+    assert acres.loc["farmer"].to_numpy() == pytest.approx(np.tile([170, 80, 250], (3, 1)), abs=0.5)
+    assert set(details.index.get_level_values("name")) > {"acres", "sold"}
+
+
+WRONG = """
+import numpy as np
+import tatonnement as tt
+
+def block():
+    return tt.FunctionBlock(lambda price: (-price, float(price @ price) / 2), exact=True)
+"""
+
+
+def test_check_finds_a_block_that_does_not_keep_what_it_promises(write):
+    file = write(("count = 2\narguments = {slope = 1.0}\n", ""), ("plants:Plant", "wrong:block"))
+    (file.parent / "wrong.py").write_text(WRONG)
+    told = CliRunner().invoke(tatonnement, ["check", str(file), "--blocks"])
+    assert told.exit_code == 1
+    assert "sign of the price" in told.output
+    assert CliRunner().invoke(tatonnement, ["check", str(file)]).exit_code == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,8 +18,9 @@ from decomp.blocks.compile.domains import with_plain_domains
 from decomp.blocks.compile.outer_approximation import ConvexTerm, Pool
 from decomp.blocks.compile.program import Program
 from decomp.blocks.solve.interface import BlockModel, Built, Capability, Options, frozen_of, price_of, weight_of
-from decomp.blocks.solve.pyomo_solvers import find_solver, refused, runs_highs, unusable
+from decomp.blocks.solve.pyomo_solvers import find_solver, lower_bound_of, refused, reports_bounds, runs_highs, unusable
 from decomp.blocks.solve.solver_state import Initial
+from decomp.blocks.solve.tangent_bound import tangent_bound
 from decomp.errors import InputError, Mistake
 from decomp.messages import BoolArray, FloatArray, IntArray, Response, Signal, Status
 from decomp.subproblem import Arrays
@@ -32,6 +33,7 @@ STATUS_OF = {
     **dict.fromkeys((End.maxTimeLimit, End.maxIterations, End.maxEvaluations), Status.LIMIT),
 }
 MOST_NAMES = 5
+CONTRADICTS = 1e-6  # relative: a bound so far above a point is none
 INTEGRAL = 1e-5  # share of max(1, |x|): the coarsest that solvers call a whole number
 
 
@@ -46,12 +48,11 @@ class StartState:
 
 
 class AnyPyomoSolver:
-    """Any model that a Pyomo solver takes; from a start point, without bounds."""
-
-    capabilities = frozenset[Capability]()
+    """Any model that a Pyomo solver takes, from a start point; with bounds where the solver reports them."""
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.capabilities = frozenset({Capability.DUAL_BOUND} if reports_bounds(name) else ())
 
     def refusal(self) -> str:
         return unusable(self.name)
@@ -71,6 +72,7 @@ class AnyPyomoSolver:
             model, order, tuple(block.convex_terms(model)), weight_of(block, size), self.name,
             initial_price=price_of(block), frozen=frozen_of(block, model, order),
             first_options=block.solver_options, later_options=block.later_options, name=name,
+            convex=getattr(block, "convex", False),
         )  # fmt: skip
         return Built(model, order, len(order), solver)
 
@@ -94,6 +96,7 @@ class SolverBlock:
         first_options: Options | None,
         later_options: Options | None,
         name: str,
+        convex: bool = False,
     ) -> None:
         mistakes = missing(model, name)
         if terms:
@@ -104,9 +107,13 @@ class SolverBlock:
             mistakes.append(Mistake(name, "block", "solver", unusable(solver)))
         else:
             mistakes += refused(model, self.solver, solver, name)
+        whole = [v.name for v in columns if not v.is_continuous()]
+        if convex and whole:
+            mistakes.append(Mistake(name, "block", "convex", f"'{whole[0]}' must be whole", "leave convex out"))
         if mistakes:
             raise InputError(mistakes)
-        self.model, self.columns, self.weight, self.name = model, columns, weight, solver
+        self.model, self.columns, self.weight, self.name, self.convex = model, columns, weight, solver, convex
+        self._reported: float | None = None
         self.initial_price = None if initial_price is None else np.nan_to_num(initial_price, nan=0.0)
         self.measured = np.ones(len(weight)) if initial_price is None else np.where(np.isnan(initial_price), 0.0, 1.0)
         self.frozen = frozen
@@ -201,7 +208,7 @@ class SolverBlock:
         return replace(after, initial=Initial(self.measured * response.y, response.point, response.cost)), None
 
     def solve(self, signal: Signal, state: StartState) -> tuple[Response, StartState]:
-        """The solver's answer to a signal; never with a bound."""
+        """The solver's answer to a signal; with a bound where the solver has proven one, or the model is convex."""
         n = len(self.coupling)
         for name in ("price", "target", "penalty", "active"):
             value = getattr(signal, name)
@@ -216,6 +223,10 @@ class SolverBlock:
         stiffness = self.weight * signal.penalty if penalised and signal.penalty is not None else None
         target = origin + signal.target if penalised and signal.target is not None else None
         response, state = self._run(state, signal.price, stiffness, target, None, signal.active)
+        if response.bound is not None and initial is not None and self.initial_price is not None:
+            # counted from the initial schedule: its worth comes off the cost, its offer off what is paid for
+            moved = float((self.weight * (signal.price - self.initial_price)) @ initial.offer)
+            response = replace(response, bound=response.bound + moved)
         return replace(self._shifted(response, initial), signal_id=signal.id), state
 
     def evaluate(self, y: FloatArray, state: StartState) -> tuple[Response, StartState]:
@@ -269,10 +280,22 @@ class SolverBlock:
         report = np.array([pyo.value(e, exception=False) for e in self.report], float)
         if cost is None or not np.all(np.isfinite(np.concatenate([y, report, [cost]]))):
             return self._failed(Status.ERROR, f"{self.name} returned a point at which the model has no value"), state
-        response = Response(
-            y, float(cost), status=status, report=report, point=point, solve_time=time.perf_counter() - begin
-        )
+        bound = None
+        if stiffness is None and fixed_offer is None:
+            bound = self._bound(status, {id(v) for v in fixed})
+        response = Response(y, float(cost), bound, status, report, point=point, solve_time=time.perf_counter() - begin)
         return response, replace(state, point=point, first=False)
+
+    def _bound(self, status: Status, fixed: Set[int]) -> float | None:
+        """Proven lower bound of the priced objective; none that lies above the point itself."""
+        value = float(pyo.value(self.signal.priced))
+        found = self._reported
+        if self.convex and status is Status.OPTIMAL:
+            rows = [c for c in self.model.component_data_objects(pyo.Constraint, active=True)]
+            found = tangent_bound(self.signal.priced.expr, rows, [v for v in self.columns if id(v) not in fixed])
+        if found is None or not math.isfinite(found) or found > value + CONTRADICTS * (1 + abs(value)):
+            return None
+        return min(found, value)
 
     def _freeze(self, state: StartState, active: BoolArray | None) -> list[Any]:
         if active is None or state.initial is None:
@@ -284,6 +307,7 @@ class SolverBlock:
 
     def _call(self, options: Options) -> tuple[Status, str]:
         """Run the solver; whatever it raises is an answer too."""
+        self._reported = None
         if self.conflict:
             return Status.INFEASIBLE, self.conflict
         if all(v.fixed for v in self.columns):  # nothing to decide, which not every solver takes
@@ -293,6 +317,8 @@ class SolverBlock:
             result = self.solver.solve(self.model, load_solutions=False, options=dict(options))
             status = STATUS_OF.get(result.solver.termination_condition, Status.ERROR)
             if status.has_point:
+                if reports_bounds(self.name):
+                    self._reported = lower_bound_of(result)
                 self._load(result)
                 return self._relaxed() or (status, "")
         except Exception as error:  # solvers raise whatever they like; that is an answer and does not end the run

@@ -7,6 +7,7 @@ a solver is taken only where it is registered with Pyomo, and what it cannot rep
 from __future__ import annotations
 
 import importlib
+import math
 from functools import cache
 from typing import Any
 
@@ -47,6 +48,34 @@ def unusable(name: str) -> str:
         f"Pyomo has no usable solver '{name}'; install it, or give 'module:name' where a module registers it with "
         f"Pyomo, or '{AMPL}:command' for a command that reads AMPL's files"
     )
+
+
+@cache
+def reports_bounds(name: str) -> bool:
+    """Does it solve mixed-integer programs, and tell what it has proven? Tried once, on a program of two variables."""
+    solver = find_solver(name)
+    able = getattr(solver, "has_capability", None)
+    if solver is None or (able is not None and not able("integer")) or (runs_highs(name) and faulty_version()):
+        return False
+    m = pyo.ConcreteModel()
+    m.x, m.y = pyo.Var(domain=pyo.Integers, bounds=(0, 5)), pyo.Var(bounds=(0, 1))
+    m.row = pyo.Constraint(expr=m.x + 0.25 * m.y >= 0.75)
+    m.cost = pyo.Objective(expr=2 * m.x + m.y + 3)  # 5 at x = 1; its relaxation 4.5
+    try:
+        result = solver.solve(m, load_solutions=False, options={"threads": 1} if runs_highs(name) else {})
+    except Exception:  # a solver that cannot even do this raises whatever it likes
+        return False
+    found = lower_bound_of(result)
+    return found is not None and abs(found - 5.0) < 1e-4
+
+
+def lower_bound_of(result: Any) -> float | None:
+    """What a solver says it has proven of a minimum; None where it says nothing."""
+    try:
+        found = float(result.problem.lower_bound)
+    except (AttributeError, TypeError, ValueError):
+        return None
+    return found if math.isfinite(found) else None
 
 
 def runs_highs(name: str) -> bool:
