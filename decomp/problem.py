@@ -26,11 +26,13 @@ class Problem(ABC):
               data are read (missing CSV, NaN in a series) is raised by __init__ as one InputError with every mistake.
     details   detail.csv is written: what `Subproblem.detail` tells of every block at the end. False where `write` has
               tables of these series itself
+    read_files  files it has read that the tables do not name themselves: a checkpoint does not belong to others
     labels    what the lines of rounds call "worst", "mismatch", "price" and "cost" here: {"worst": "voltage pu"}
     """
 
     Settings: ClassVar[type[BaseModel]]
     labels: ClassVar[Mapping[str, str]] = {}
+    read_files: Sequence[Path] = ()
     details: ClassVar[bool] = True
 
     @abstractmethod

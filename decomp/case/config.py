@@ -93,7 +93,7 @@ class Case:
     @property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint of this case belongs to."""
-        return identity(self.tables, self.file.parent)
+        return identity(self.tables, self.file.parent, self.problem.read_files)
 
     @property
     def rule_text(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,11 +20,15 @@ MAY_CHANGE = (
 )  # fmt: skip
 
 
-def identity(tables: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Of a case with these tables, whose relative paths start at `folder`: settings, files and versions, as text."""
+def identity(tables: Mapping[str, Any], folder: Path, more: Iterable[Path] = ()) -> dict[str, Any]:
+    """Of a case with these tables, whose relative paths start at `folder`: settings, files and versions, as text.
+
+    more: files that belong to the case although its tables do not name them.
+    """
     settings = dict(_leaves(tables))
     texts = {text: text.rpartition(":")[2] for text in settings.values() if isinstance(text, str)}
     files = {text: _content(folder / name) for text, name in sorted(texts.items()) if name.strip("./ ")}
+    files |= {file.name: _content(file) for file in more}
     return {
         "settings": {k: json.dumps(v, default=_iso) for k, v in settings.items() if k not in MAY_CHANGE},
         "files": {name: found for name, found in files.items() if found},

@@ -43,6 +43,7 @@ class MpiSppy(Problem):
     def __init__(self, settings: MpiSppySettings, folder: Path, make: Any = None, names: Any = None) -> None:
         self.settings, self.folder = settings, folder
         self.creator: Callable[..., Any] = self._function("scenario_creator", required=True)
+        self.read_files = _source(self.creator)
         self.names: tuple[str, ...] = tuple(names or self._names())
         self.make: Callable[[str], pyo.ConcreteModel] = make or self._made
         self.coordinator: Coordinator | None = None
@@ -281,6 +282,14 @@ class MpiSppy(Problem):
     @staticmethod
     def _mistake(key: str, problem: str, remedy: str = "") -> Mistake:
         return Mistake("", "mpisppy", key, problem, remedy)
+
+
+def _source(function: Callable[..., Any]) -> tuple[Path, ...]:
+    """The file the function stands in, where there is one."""
+    try:
+        return (Path(inspect.getfile(function)),)
+    except (TypeError, OSError):
+        return ()
 
 
 def _variable(model: pyo.ConcreteModel, name: str) -> Any:

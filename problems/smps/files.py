@@ -22,6 +22,7 @@ class SmpsFiles:
     core: Core
     stages: Stages
     stochastic: Stochastic
+    paths: tuple[Path, ...] = ()
 
     @property
     def elements(self) -> Elements:
@@ -40,12 +41,15 @@ def read_smps(
     core_file = base / file
     source = reading(core_file, str(file), form)
     core = read_core(source)
-    times = reading(*_beside(core_file, time, base, "time"), form, fixed=source.fixed)
+    time_file, time_name = _beside(core_file, time, base, "time")
+    times = reading(time_file, time_name, form, fixed=source.fixed)
     stages = read_stages(times, core)
     if len(stages.periods) < 2:
         raise InputError([Mistake(times.name, "PERIODS", "", "there is only one period", "nothing is uncertain in it")])
-    randoms = reading(*_beside(core_file, stochastic, base, "stochastic"), form, fixed=source.fixed)
-    return SmpsFiles(core, stages, read_stochastic(randoms, Elements(core, stages)))
+    random_file, random_name = _beside(core_file, stochastic, base, "stochastic")
+    randoms = reading(random_file, random_name, form, fixed=source.fixed)
+    found = read_stochastic(randoms, Elements(core, stages))
+    return SmpsFiles(core, stages, found, (core_file, time_file, random_file))
 
 
 def _beside(core: Path, given: str | Path | None, base: Path, which: str) -> tuple[Path, str]:

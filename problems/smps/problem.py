@@ -40,6 +40,7 @@ class Smps(Problem):
     def __init__(self, settings: SmpsSettings, folder: Path, files: SmpsFiles | None = None) -> None:
         self.settings, self.folder, table = settings, folder, settings.smps
         self.files = files or read_smps(table.file, table.time, table.stochastic, folder=folder, form=table.format)
+        self.read_files = self.files.paths
         stochastic, children = self.files.stochastic, table.children
         assert table.seed is not None or not children
         scenarios = sampled(stochastic, children, int(table.seed or 0)) if children else all_scenarios(stochastic)

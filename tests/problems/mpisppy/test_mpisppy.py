@@ -92,6 +92,12 @@ def test_what_is_wrong_is_told(tmp_path, lines, told):
         load(case_file(tmp_path, *lines))
 
 
+def test_a_checkpoint_belongs_to_the_module(tmp_path):
+    case = case_file(tmp_path, *OWN)
+    before = load(case).identity
+    assert "mpisppy_module.py" in before["files"]
+
+
 def test_slices_and_members_are_variables():
     m = pyo.ConcreteModel()
     m.x = pyo.Var([1, 2], [1, 2])

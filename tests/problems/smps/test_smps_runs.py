@@ -15,6 +15,7 @@ from decomp.api import solve_case
 from decomp.blocks.program_block import bundled_program
 from decomp.case.config import load
 from decomp.errors import InputError
+from decomp.storage.provenance import differences
 from problems.smps.files import read_smps
 from problems.smps.model import stochastic_program
 from problems.smps.scenarios import all_scenarios
@@ -117,6 +118,15 @@ def test_a_sample_is_its_seed(tmp_path):
     assert not np.array_equal(one.program.theta, other.program.theta)
     assert len(one.couplings[0].prob) == 40
     assert set(one.program.scenarios.prob.tolist()) == {1 / 40}
+
+
+def test_a_checkpoint_belongs_to_the_files_beside_the_core_file(tmp_path):
+    case = case_file(tmp_path, write_lands(tmp_path))
+    before = load(case).identity
+    assert load(case).identity == before
+    text = (tmp_path / "LandS.sto").read_text()
+    (tmp_path / "LandS.sto").write_text(text.replace("DEMAND1 7", "DEMAND1 8"))
+    assert differences(before, load(case).identity) == ["the file LandS.sto has changed"]
 
 
 def test_mistakes_of_the_tables_are_told(tmp_path):
