@@ -140,7 +140,7 @@ class InteriorPoint(ModelRule):
             after, price=np.where(layout.count > 0, node, setup.neutral), w=w, active=request.active, z=after.Z
         )
         mismatch = layout.to_units((after.Z - layout.totals(after.ybar)) / np.maximum(layout.count, 1))
-        return after, Candidate(after.ybar, others=(layout.mean(after.offers),), mismatch=mismatch)
+        return after, Candidate(after.ybar, mismatch=mismatch)
 
 
 class _Work:
