@@ -74,6 +74,7 @@ LAYERS = (
     {
         "case.toml_file",
         "case.named_settings",
+        "case.file_names",
         "case.config",
         "run.console",
         "case.catalogue",

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from decomp.case.file_names import unwritable
 from decomp.case.named_settings import table_of
 from decomp.case.registry import NotFound, Registry
 from decomp.case.toml_file import override, read_toml
@@ -163,6 +164,8 @@ def _case(file: Path, tables: dict[str, Any], folders: Sequence[Path], collector
     table = tables.get("asynchronous")
     apart = None if table is None else from_dataclass(AsynchronousSettings, table, ("asynchronous",), collector, {})
     problem = _problem(tables, file.parent, folders, collector)
+    if problem is not None:
+        collector.adopt(unwritable(problem.couplings))
     start = from_dataclass(StartSettings, tables.get("start", {}), ("start",), collector, {})
     price = columns = None
     if problem is not None and rule is not None and start is not None:

@@ -185,3 +185,12 @@ def test_check_finds_a_block_that_does_not_keep_what_it_promises(write):
     assert told.exit_code == 1
     assert "sign of the price" in told.output
     assert CliRunner().invoke(tatonnement, ["check", str(file)]).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "a\\\\b", "x" * 250, "tab\\there"])
+def test_a_name_no_file_can_have_is_refused_before_anything_is_computed(write, name):
+    with pytest.raises(tt.InputError, match="the name of unit"):
+        tt.load(write(("[unit.plant]", f'[unit."{name}"]'), ("count = 2\n", "")))
+    with pytest.raises(tt.InputError, match="the name of scenario"):
+        tt.load(write(("count = 2", f'scenarios = {{"{name}" = 0.5, b = 0.5}}')))
+    assert not list(write().parent.glob("*.csv"))
