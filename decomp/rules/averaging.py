@@ -44,7 +44,7 @@ class AnswersState(WrappedState):
 
 @dataclass(frozen=True)
 class AveragedAnswers(Averaged):
-    """Proposes the averaged offers, plus their averaged mismatch, for the upper bound.
+    """Proposes the averaged offers for the upper bound, as they are and plus their averaged mismatch.
 
     The average of what convex blocks may offer they may offer; the averaged mismatch vanishes even where each round's
     jumps to and fro. Prices are the wrapped rule's. Average answers of integer decisions are no solution.
@@ -75,8 +75,8 @@ class AveragedAnswers(Averaged):
         after = replace(after, ybar=ybar, mismatch=mismatch, total=total)
         averaged = realisable(layout, ybar, mismatch, np.abs(offers - ybar))
         if candidate is None:
-            return after, Candidate(averaged)
-        return after, replace(candidate, others=(*candidate.others, averaged))
+            return after, Candidate(averaged, (ybar,))
+        return after, replace(candidate, others=(ybar, *candidate.others, averaged))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,8 @@ from decomp.messages import BoolArray, FloatArray, Query, Request
 from decomp.rules.columns import Held
 from decomp.rules.participants import Participants
 
+Ask = Callable[[FloatArray], Answers]  # exact answers of all blocks at stacked prices (N,), beside the rounds
+Recover = Callable[[Ask], tuple[FloatArray, ...]]
 Constant = float | Mapping[str, float]  # one value, or one per group of node rows (per PCC)
 
 
@@ -119,8 +121,9 @@ class Candidate:
     mismatch  (M,) requested minus offered at the rule's own primal point; None = request minus offers of the round
     expected  what the rule still expects the bound to gain; None = it cannot say
     averaged  sum_us pi_s sum_k alpha f_k, what the last of `others` costs at most if answers can be averaged
-    recover   finds one more point, at some expense; asked where the bound has settled, a gap is left, and the last of
-              `others` costs more than that: then answers cannot be averaged
+    recover   finds further points, at some expense and asking the blocks where it has to; called where there is no
+              point yet, or the bound has settled, a gap is left, and the last of `others` costs more than `averaged`:
+              then answers cannot be averaged
     """
 
     ybar: FloatArray
@@ -128,7 +131,7 @@ class Candidate:
     mismatch: FloatArray | None = None
     expected: float | None = None
     averaged: float | None = None
-    recover: Callable[[], FloatArray | None] | None = None
+    recover: Recover | None = None
 
 
 class UpdateRule(ABC):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -13,9 +12,9 @@ from decomp.layout import Answers, Signals
 from decomp.messages import FloatArray, QuadraticModel, Request
 from decomp.rules.base import Candidate, Setup, State
 from decomp.rules.columns import Columns, Held
+from decomp.rules.diving import recovering
 from decomp.rules.master import MasterPoint, coordinator_value, solve_master, split_price
 from decomp.rules.proximal_columns import near, slope, worth_asking
-from decomp.rules.restricted import choose
 from decomp.rules.with_model import ModelRule, ModelState
 
 FACTORS = (1.0, 4.0, 0.25, 16.0, 0.0625)  # on tau, of the trials of a round
@@ -173,7 +172,7 @@ class Bundle(ModelRule):
             points[0].z - points[0].offered,
             expected=expected,
             averaged=float(np.sum(layout.prob[columns.block] * stiffest.alpha * columns.cost)),
-            recover=partial(choose, layout, model, setup.box, columns, center),
+            recover=recovering(setup, model, columns, center),
         )
         return state, candidate
 

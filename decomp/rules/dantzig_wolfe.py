@@ -11,7 +11,8 @@ from decomp.layout import Answers
 from decomp.messages import QuadraticModel, Request
 from decomp.rules.base import Candidate, Constant, Setup, State
 from decomp.rules.columns import Columns, Held
-from decomp.rules.master import solve_master, split_price
+from decomp.rules.diving import recovering
+from decomp.rules.master import coordinator_value, solve_master, split_price
 from decomp.rules.with_model import ModelRule, ModelState
 
 
@@ -66,5 +67,17 @@ class DantzigWolfe(ModelRule):
         point = solve_master(layout, model, setup.box, columns, start, None, price_range)
         price, w = split_price(layout, point.price, setup.neutral)
         price = np.where(request.active, price, setup.neutral)
+        answered = state.price
         state = replace(state, price=price, w=w, active=request.active, columns=columns, z=layout.totals(point.z))
-        return state, Candidate(point.z, (point.offered,), point.z - point.offered)
+        at, after = setup.weight * answered, setup.weight * price
+        modelled = columns.model_value(layout, layout.to_blocks(layout.to_units(price)) + w)
+        modelled += coordinator_value(model, setup.box, after)
+        proven = answers[0].expected_bound() + coordinator_value(model, setup.box, at)
+        return state, Candidate(
+            point.z,
+            (point.offered,),
+            point.z - point.offered,
+            expected=max(modelled - proven, 0.0),
+            averaged=float(np.sum(layout.prob[columns.block] * point.alpha * columns.cost)),
+            recover=recovering(setup, model, columns, layout.to_blocks(layout.to_units(price)) + w),
+        )

@@ -41,8 +41,9 @@ class Volume(PriceAscent):
         green  d > d_best and slope.v >= 0: f <- 1.1 f;   yellow  d > d_best, slope.v < 0: f as it is
         red    d <= d_best, `reds` times in a row: f <- 0.66 f
 
-    The averaged answers, with the averaged mismatch shared out among the units of a node, are proposed for the upper
-    bound: for convex blocks they lie within every block's limits in the end. In scaled prices, see `dual_space`.
+    The averaged answers are proposed for the upper bound, as they are and with the averaged mismatch shared out among
+    the units of a node: for convex blocks they lie within every block's limits in the end. In scaled prices, see
+    `dual_space`.
 
     needs: nothing beyond an answer to a price. reveals: y, cost. wins when: blocks are LP or MILP, many, and a primal
     point is wanted along with the prices. Barahona and Anbil (2000).
@@ -76,7 +77,7 @@ class Volume(PriceAscent):
         return (
             replace(after, level=level, length=length),
             after.x + length * after.slope,
-            Candidate(_shared_out(after, here)),
+            Candidate(_shared_out(after, here), (after.ybar,)),
         )
 
     def _coloured(self, state: VolumeState, here: Point) -> VolumeState:

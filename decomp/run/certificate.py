@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -208,7 +209,8 @@ class Certifier:
             best = next((s for b, _, s in found if b is not None and b == lower), sweep)
             bound_price, self._best = best.price, best
             if not self.coordinator.linearises:
-                point = self._more(point, average, candidate, lower)
+                point = self._best_so_far(point, needed)
+                point = self._more(state, point, average, candidate, lower)
         if same and not self.coordinator.linearises:  # a bound linearised at one point says nothing of another
             point = self._best_so_far(point, state.block_active().tobytes())
             center, reports = _where(point, said)
@@ -298,11 +300,14 @@ class Certifier:
                 least = share
         return first + enough * (last - first)
 
-    def _more(self, point: Realised, average: Realised, candidate: Candidate | None, lower: float | None) -> Realised:
+    def _more(
+        self, state: State, point: Realised, average: Realised, candidate: Candidate | None, lower: float | None
+    ) -> Realised:
         """A point that takes more effort, where the bound has settled, a gap is left and averaged answers are dear.
 
         Then the blocks' answers cannot be averaged: what each decides has to be chosen. That is done anew where the
-        expected gain has fallen to a tenth since; what was found before stays a point.
+        expected gain has fallen to a tenth since, to a half while there is no point at all; what was found before
+        stays a point.
         """
         if candidate is None or candidate.recover is None or candidate.expected is None or lower is None:
             return point
@@ -314,14 +319,17 @@ class Certifier:
         if not self.evaluates or not settled or near:
             return point
         known, found = self._chosen, None if self._chosen is None else self._chosen.ybar
-        points = [] if found is None else [self._chosen_point(found, point)]
-        if known is None or candidate.expected < 0.1 * known.expected:
-            new = candidate.recover()
-            if new is not None:
-                points.append(self._chosen_point(new, point))
-                found = new if found is None or points[1].cost < points[0].cost else found
+        points = [] if found is None else [(self._chosen_point(found, point), found)]
+        if known is None or candidate.expected < (0.5 if none else 0.1) * known.expected:
+            points += [(self._chosen_point(y, point), y) for y in candidate.recover(partial(self._beside, state))]
+            found = min(points, key=lambda p: p[0].cost)[1] if points else None
             self._chosen = Chosen(found, candidate.expected)
-        return min(point, *points, key=lambda p: p.cost) if points else point
+        return min(point, *(p for p, _ in points), key=lambda p: p.cost) if points else point
+
+    def _beside(self, state: State, price: FloatArray) -> Answers:
+        """Exact answers to a price that is no price of the iteration, which goes on as if nothing had been asked."""
+        signals = Signals(state.setup.layout, price, active=state.block_active(), exact=True)
+        return self.block_pool.solve(signals, keep=False, aside=True)
 
     def _best_so_far(self, point: Realised, needed: bytes) -> Realised:
         """The incumbent: this point, or a cheaper one that an earlier round has realised of the same problem."""
