@@ -1,21 +1,23 @@
 """Rounds that one rule needs on every convex instance of the benchmark.   python -m benchmarks.convex [--rule NAME]
 
 The instances are those of convergence.toml (classes lp, qp, stochastic); every round is certified. Printed is, for each
-class, how many runs came to the gap, and the rounds and seconds they took in the median and at most.
+class, how many runs came to the gap, and the rounds and seconds they took in the median and at most. With --one-model
+the same instances are also solved whole, by HiGHS or, where they are curved, by PIQP. Seconds are the processor's.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import measure
+from benchmarks.measure import find_reference, measure
 from benchmarks.plan import Instance, Run, Settings, look_up, read_plan
 
 FILE = Path(__file__).parent / "convergence.toml"
@@ -45,30 +47,42 @@ def main(arguments: list[str]) -> int:
     settings: Settings = replace(
         read_plan(FILE).settings, tolerances=(args.tolerance,), max_rounds=args.max_rounds, stalled_rounds=None
     )
+    rule = {"kind": args.rule, **({"sweep_below": args.sweep_below} if args.sweep_below else {})}
     found: dict[str, list[tuple[int | None, float]]] = {}
+    whole: dict[str, list[float]] = {}
     for instance in convex_instances(args.prices, args.blocks, args.seed):
-        job = Run(instance, args.rule, {"kind": args.rule}, None, False)
-        outcome = measure(job, settings, FILE.parent, {})
+        began = time.process_time()
+        outcome = measure(Run(instance, args.rule, rule, None, False), settings, FILE.parent, {})
+        spent = time.process_time() - began
         rounds = rounds_to(outcome, args.tolerance)
-        found.setdefault(instance.group, []).append((rounds, outcome["seconds"]))
+        found.setdefault(instance.group, []).append((rounds, spent))
+        if args.one_model:
+            began = time.process_time()
+            find_reference(instance, settings, FILE.parent)
+            whole.setdefault(instance.group, []).append(time.process_time() - began)
         told = "not reached: " + outcome["message"] if rounds is None else f"{rounds} rounds"
-        print(f"{instance.label}: {told}, {outcome['seconds']:.1f} s", file=sys.stderr, flush=True)
-    for line in _table(found):
+        print(f"{instance.label}: {told}, {spent:.1f} s", file=sys.stderr, flush=True)
+    for line in _table(found, whole):
         print(line)
     return 0
 
 
-def _table(found: dict[str, list[tuple[int | None, float]]]) -> Iterable[str]:
-    yield "| class | reached | rounds, median (largest) | seconds, median (largest) |"
-    yield "|---|---|---|---|"
+def _table(found: dict[str, list[tuple[int | None, float]]], whole: dict[str, list[float]]) -> Iterable[str]:
+    yield "| class | reached | rounds, median (largest) | seconds, median (largest) |" + " one model |" * bool(whole)
+    yield "|---|---|---|---|" + "---|" * bool(whole)
     for name, runs in sorted(found.items()):
         rounds = np.array([np.inf if r is None else r for r, _ in runs])
-        seconds = np.array([s for _, s in runs])
-        reached = f"{np.isfinite(rounds).sum()} of {len(runs)}"
-        yield (
-            f"| {name} | {reached} | {np.median(rounds):g} ({rounds.max():g}) "
-            f"| {np.median(seconds):.1f} ({seconds.max():.1f}) |"
-        )
+        cells = [
+            name,
+            f"{np.isfinite(rounds).sum()} of {len(runs)}",
+            f"{np.median(rounds):g} ({rounds.max():g})",
+            *(_seconds(s) for s in ([s for _, s in runs], whole.get(name)) if s),
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _seconds(spent: Sequence[float]) -> str:
+    return f"{np.median(spent):.1f} ({max(spent):.1f})"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rule", default="interior_point", help="a rule's name, with its defaults")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="relative gap that is to be certified")
     parser.add_argument("--max-rounds", type=int, default=40)
+    parser.add_argument("--sweep-below", type=float, default=None, help="interior_point: see docs/interior_point.md")
+    parser.add_argument("--one-model", action="store_true", help="also solve every instance as one model")
     parser.add_argument("--prices", type=int, default=None, help="instances of at most so many prices")
     parser.add_argument("--blocks", type=int, default=None, help="instances of at most so many blocks")
     parser.add_argument("--seed", type=int, default=None, help="instances of this seed only")
