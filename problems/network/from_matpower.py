@@ -44,6 +44,7 @@ def from_matpower(path: Path) -> Feeder:
     """The feeder of a case file. Impedances, taps, phase shifts, line charging and bus shunts are taken over exactly.
 
     Raises InputError with everything that cannot be represented: generators that hold a voltage, several slack buses,
+    buses that stand there twice, slack generators that disagree,
     branches without impedance, DC lines, loads at buses that nothing feeds.
     """
     case = read_matpower(path)
@@ -133,7 +134,14 @@ def _beyond_us(case: MatpowerCase, path: Path) -> list[Mistake]:
     if len(slacks) != 1:
         which = ", ".join(map(str, slacks)) or "none"
         found.append(("mpc.bus", f"has {len(slacks)} slack buses ({which})", "exactly one bus of type 3 is needed"))
-    for bus in number[kind == PV]:
+    for bus in sorted({int(bus) for bus in number if np.sum(number == bus) > 1}):
+        lines = ", ".join(str(i + 1) for i in np.flatnonzero(number == bus))
+        found.append((f"bus {bus}", f"stands there twice: rows {lines} of mpc.bus", "give every bus one row"))
+    running = case.column("gen", "GEN_BUS")[case.column("gen", "GEN_STATUS") > 0].astype(int)
+    for bus in sorted(set(running.tolist()) - set(number.tolist())):
+        found.append((f"bus {bus}", "has a generator in mpc.gen, but no row in mpc.bus", "add the bus"))
+    # without a generator in service type 2 is type 1: so MATPOWER takes it, too
+    for bus in number[(kind == PV) & np.isin(number, running)]:
         problem = "a generator holds its voltage (type 2)"
         found.append((f"bus {bus}", problem, "make it type 1 with the generator's P and Q"))
     known = set(number.tolist())
@@ -149,16 +157,24 @@ def _beyond_us(case: MatpowerCase, path: Path) -> list[Mistake]:
             found.append((f"bus {bus}", f"baseKV = {kv:g} is not positive", "give the base voltage in kV"))
     if len(case.tables.get("dcline", ())) and np.any(case.tables["dcline"][:, 2] > 0):
         found.append(("mpc.dcline", "has DC lines in service", "replace each by the powers at its two ends"))
-    if len(slacks) == 1 and not np.any(
-        (case.column("gen", "GEN_BUS") == slacks[0]) & (case.column("gen", "GEN_STATUS") > 0)
-    ):
+    if len(slacks) == 1 and not np.any(_at_slack(case, slacks[0])):
         found.append((f"bus {slacks[0]}", "no generator gives the slack bus its voltage", "add it to mpc.gen"))
+    for slack in slacks[:1]:
+        held = np.unique(case.column("gen", "VG")[_at_slack(case, slack)])
+        if len(held) > 1:
+            which = " and ".join(f"{v:g}" for v in held)
+            problem = f"its generators hold it at different voltages ({which} pu)"
+            found.append((f"bus {slack}", problem, "give those in service one VG"))
     return [Mistake(str(path), "network", where, problem, remedy) for where, problem, remedy in found]
 
 
+def _at_slack(case: MatpowerCase, slack: int) -> Any:
+    """Generators in service at the slack bus."""
+    return (case.column("gen", "GEN_BUS") == slack) & (case.column("gen", "GEN_STATUS") > 0)
+
+
 def _slack_voltage(case: MatpowerCase, slack: int) -> float:
-    at = (case.column("gen", "GEN_BUS") == slack) & (case.column("gen", "GEN_STATUS") > 0)
-    return float(case.column("gen", "VG")[at][0])
+    return float(case.column("gen", "VG")[_at_slack(case, slack)][0])
 
 
 def _loads(case: MatpowerCase, number: Any) -> list[FeederLoad]:
