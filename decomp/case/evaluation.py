@@ -96,8 +96,7 @@ def first_stage(problem: Problem, offers: Mapping[str, FloatArray]) -> dict[str,
         if not np.all(np.isfinite(y)) or np.ptp(y) > AGREED * (1 + np.max(np.abs(y))):
             text = f"the scenarios of the run do not agree on {name}: {np.min(y):.6g} to {np.max(y):.6g}"
             raise TatonnementError(f"{text}; let it run until they do")
-        mean = float(np.mean(y))
-        found[name] = float(np.round(mean)) if abs(mean - np.round(mean)) <= 1e-9 * (1 + abs(mean)) else mean
+        found[name] = float(y[0])  # one block's own answer, to the last digit: rows hold there that a mean may miss
     if not found:
         raise TatonnementError("the run's blocks have no first stage in common")
     return found

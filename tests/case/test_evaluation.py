@@ -94,6 +94,18 @@ def test_cost_and_gap_are_those_of_scipy(tmp_path):
     assert found.gap.mean >= gaps.mean() - 1e-9  # what a replication leaves open widens the estimate
 
 
+def test_a_first_stage_at_its_limits_keeps_them(tmp_path):
+    """Here X4 is 4 but for 1e-9, and the rows of the first stage have no more to spare."""
+    out = tmp_path / "out"
+    case = case_file(tmp_path, write_lands(tmp_path))
+    solve_case(case, out=out, rule="auto", set={"stop.gap.tolerance": 1e-4})
+    found = evaluate(out, scenarios=20, seed=1, value=False)
+    offers = tatonnement.load_result(out).offers["y"]
+    assert found.infeasible == 0
+    for name, y in found.first_stage.items():
+        assert y == offers.xs(name, level="entry").iloc[0]
+
+
 def test_a_mean_program_has_the_mean_of_every_number(tmp_path):
     problem = load(case_file(tmp_path, write_lands(tmp_path))).problem
     prob = problem.program.scenarios.prob
