@@ -140,10 +140,11 @@ def _beyond_us(case: MatpowerCase, path: Path) -> list[Mistake]:
     running = case.column("gen", "GEN_BUS")[case.column("gen", "GEN_STATUS") > 0].astype(int)
     for bus in sorted(set(running.tolist()) - set(number.tolist())):
         found.append((f"bus {bus}", "has a generator in mpc.gen, but no row in mpc.bus", "add the bus"))
-    # without a generator in service type 2 is type 1: so MATPOWER takes it, too
-    for bus in number[(kind == PV) & np.isin(number, running)]:
-        problem = "a generator holds its voltage (type 2)"
-        found.append((f"bus {bus}", problem, "make it type 1 with the generator's P and Q"))
+    for bus in number[kind == PV]:
+        problem, remedy = "a generator holds its voltage (type 2)", "make it type 1 with the generator's P and Q"
+        if bus not in running:
+            problem, remedy = "a generator holds its voltage (type 2), but none in service is there", "make it type 1"
+        found.append((f"bus {bus}", problem, remedy))
     known = set(number.tolist())
     for f, t, r, x, on in zip(
         *(case.column("branch", c) for c in ("F_BUS", "T_BUS", "BR_R", "BR_X", "BR_STATUS")), strict=True

@@ -38,6 +38,7 @@ def read(tmp_path, buses, gens):
         ([SLACK, SLACK, HOUSE], [GRID], "bus 1", "twice: rows 1, 2"),
         ([SLACK, HOUSE], [GRID, GRID.replace("1.02", "1.00")], "bus 1", "different voltages"),
         ([SLACK, HOUSE], [GRID, GRID.replace("1 0", "7 0", 1)], "bus 7", "no row in mpc.bus"),
+        ([SLACK, HOUSE.replace("2 1", "2 2", 1)], [GRID], "bus 2", "none in service is there"),
         ([SLACK, HOUSE.replace("2 1", "2 2", 1)], [GRID, GRID.replace("1 0", "2 0", 1)], "bus 2", "holds its voltage"),
     ],
 )
@@ -50,6 +51,6 @@ def test_a_file_that_contradicts_itself_is_refused(tmp_path, buses, gens, key, t
 def test_what_is_out_of_service_or_says_the_same_is_no_contradiction(tmp_path):
     plain = read(tmp_path, [SLACK, HOUSE], [GRID])
     off = GRID.replace("10 1 10", "10 0 10").replace("1.02", "0.97")
-    same = read(tmp_path, [SLACK, HOUSE.replace("2 1", "2 2", 1)], [GRID, GRID, off, off.replace("1 0", "2 0", 1)])
+    same = read(tmp_path, [SLACK, HOUSE], [GRID, GRID, off, off.replace("1 0", "2 0", 1)])
     assert same.network.slack_v_pu == plain.network.slack_v_pu == 1.02
     assert [load.p_kw for load in same.loads] == [load.p_kw for load in plain.loads]
