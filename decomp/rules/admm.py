@@ -18,13 +18,14 @@ from decomp.rules.recovery import realisable, slopes
 @dataclass(frozen=True, eq=False)
 class AdmmState(State):
     """target (M,): where each unit is asked to be; the penalties in use; what the first and the last round showed; what
-    the accelerator remembers."""
+    the accelerator remembers; begun (M,): the first rho of the entries without a node."""
 
     target: FloatArray
     penalty: Penalty
     first: Seen | None = None
     seen: Seen | None = None
     memory: Memory | None = None
+    begun: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -133,10 +134,11 @@ class ADMM(UpdateRule):
         ybar = layout.mean(y)
         mismatch = np.where(request.active, request.Z - layout.totals(ybar), 0.0)
         target = ybar + layout.to_units(mismatch / np.maximum(layout.count, 1))
+        begun = penalty.alone if state.begun is None else state.begun
         price = np.where(request.active, state.price + penalty.sigma * mismatch, setup.neutral)
         # the agreement is kept in every row, also where the coordinator has no need
         w = state.w + layout.to_blocks(penalty.rho(layout)) * (layout.to_blocks(ybar) - y)
-        after = replace(state, price=price, w=w, active=request.active, target=target, penalty=penalty)
+        after = replace(state, price=price, w=w, active=request.active, target=target, penalty=penalty, begun=begun)
         seen = self._seen(k, state, after, answers[0])
         after = replace(after, first=state.first or seen, seen=seen)
         candidate = self._candidate(state, after, request)
@@ -197,7 +199,8 @@ class ADMM(UpdateRule):
             factor = balance(layout, rho, state.target, after.first, now, on)
         else:
             factor = spectral(layout, rho, state.seen, now, on)
-        return penalty.times(layout, factor)
+        after_all = penalty.times(layout, factor)
+        return after_all if after.begun is None else after_all.bounded(after.begun)
 
     # -- acceleration ------------------------------------------------------------------------------------------------
 

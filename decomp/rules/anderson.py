@@ -8,6 +8,8 @@ import numpy as np
 
 from decomp.messages import FloatArray
 
+ROUNDING = 1e-9  # relative to the residual: residuals that differ by less say nothing of a direction
+
 
 @dataclass(frozen=True, eq=False)
 class Memory:
@@ -36,7 +38,8 @@ def accelerate(
 
     Safeguard: when |G_k| exceeds `doubling` times the least residual so far, the memory is dropped and the iteration
     goes back to the plain step from the point of least residual. From there a nonexpansive F cannot do worse, so a
-    leap that a kink of F has made meaningless costs one evaluation and is undone.
+    leap that a kink of F has made meaningless costs one evaluation and is undone. Where answers are whole numbers the
+    residual often stays as it is: its differences are rounding, and a leap along them would go anywhere.
     Walker and Ni (2011); safeguards: Zhang, O'Donoghue and Boyd (2020).
     """
     root = np.sqrt(metric)
@@ -49,7 +52,7 @@ def accelerate(
     after = Memory(points, images, best, safe)
     dG = (root * np.diff(images - points, axis=0)).T
     size = np.linalg.norm(dG, axis=0)
-    moved = size > 0
+    moved = size > ROUNDING * residual
     if not moved.any():
         return image, after
     # columns of equal length: the cut-off for nearly dependent ones is then a statement about directions

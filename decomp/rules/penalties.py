@@ -18,6 +18,7 @@ from decomp.messages import BoolArray, FloatArray
 from decomp.rules.base import Constant, Setup
 
 LEAP = 10.0  # a penalty changes by no more in one round
+FAR = 1e4  # and that of an entry without a node by no more in all: where whole numbers agree or do not, no size helps
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,10 @@ class Penalty:
     def times(self, layout: Layout, factor: FloatArray) -> Penalty:
         """Every group's penalty times its factor; factor (number of groups,)."""
         return Penalty(self.sigma * factor[0], self.alone * factor[group_of(layout)])
+
+    def bounded(self, begun: FloatArray) -> Penalty:
+        """With rho of the entries without a node within a factor of FAR of `begun` (M,)."""
+        return Penalty(self.sigma, np.clip(self.alone, begun / FAR, begun * FAR))
 
 
 @dataclass(frozen=True, eq=False)

@@ -280,7 +280,7 @@ class Certifier:
         if before is not None and jumped and self.evaluates:
             proposed.append(self._between(before, said))
         if proposed and not np.isfinite(offers.cost):
-            proposed.insert(0, nearest_answers(layout, said.answers.y))
+            proposed = [nearest_answers(layout, said.answers.y), in_turn(layout, said.answers.y, said.k), *proposed]
         for asked in proposed:
             if not np.array_equal(asked, ybar):
                 realised = self.block_pool.evaluate(layout.to_blocks(asked), keep=False)
@@ -390,3 +390,10 @@ def nearest_answers(layout: Layout, y: FloatArray) -> FloatArray:
     order = np.lexsort((layout.block, distance, layout.entry))
     first = np.unique(layout.entry[order], return_index=True)[1]
     return y[order][first]
+
+
+def in_turn(layout: Layout, y: FloatArray, k: int) -> FloatArray:
+    """(M,) for each unit entry the y of the k-th of the blocks that agree, counted round and round; y (N,)."""
+    order = np.lexsort((layout.block, layout.entry))
+    first = np.concatenate([[0], np.cumsum(layout.sharers)[:-1]]).astype(np.int64)
+    return np.asarray(y[order][first + k % np.maximum(layout.sharers, 1)])

@@ -14,18 +14,19 @@ from benchmarks.synthetic import Synthetic
 from decomp.coordinators import Consensus, Exchange, Nobody
 from decomp.errors import RefusedError
 from decomp.layout import Answers, Layout
-from decomp.messages import Key, Request
+from decomp.messages import Key, Request, Response
 from decomp.parallel.block_pool import BlockPool
 from decomp.parallel.ranks import Serial
 from decomp.rules import ADMM, APP, ATC, DualAscent, ProgressiveHedging, Setup
 from decomp.rules.anderson import Memory, accelerate
-from decomp.rules.penalties import cost_proportional
+from decomp.rules.penalties import FAR, cost_proportional
 from decomp.rules.recovery import realisable, slopes
 from decomp.run.certificate import CertificateSettings
 from decomp.run.engine import iterate, run
 from decomp.run.options import Limits
 from decomp.run.stopping import Gap, RunStatus
 from decomp.steps import Step, constant
+from decomp.subproblem import Subproblem
 
 SCENARIOS, CENTRES, PROB = ("0", "1", "2"), (1.0, 2.0, 6.0), (0.5, 0.3, 0.2)
 MEAN, VALUE = 2.3, 3.61 - 8.9  # sum pi a, and sum pi (a - mean)^2 - sum pi a^2
@@ -432,6 +433,59 @@ def test_a_leap_that_makes_it_worse_is_taken_back():
     after, memory = accelerate(memory, leap, leap + 7.0, metric, 5)
     assert np.array_equal(after, 0.5 * u0)
     assert len(memory.points) == 0
+
+
+def test_a_residual_that_stays_as_it_is_but_for_rounding_makes_no_leap():
+    u, memory = np.array([1.0, 0.0]), Memory.empty(2)
+    step = np.array([0.1, -0.3])
+    for k in range(8):
+        u, memory = accelerate(memory, u, u + step * (1.0 + 1e-14 * (-1) ** k), np.ones(2), 5)
+    assert u == pytest.approx([1.8, -2.4], abs=1e-6)
+
+
+class Lot(Subproblem):
+    """min 3 |y - want| + 4 [y > 0] over the whole numbers from 0 to 10."""
+
+    abilities = frozenset({"penalty", "bound", "evaluate"})
+
+    def __init__(self, want):
+        self.want, self.lots = np.asarray(want), np.arange(11.0)
+
+    def solve(self, signal):
+        value = np.array([3.0 * abs(y - self.want) + 4.0 * (y > 0) - signal.price[0] * y for y in self.lots])
+        if signal.target is not None:
+            value = value + 0.5 * signal.penalty[0] * (self.lots - signal.target[0]) ** 2
+        best = int(np.argmin(value))
+        bound = float(value[best]) if signal.target is None else None
+        return self._at(self.lots[best], bound)
+
+    def evaluate(self, y):
+        whole = abs(y[0] - np.round(y[0])) < 1e-9 and 0 <= y[0] <= 10
+        return self._at(y[0], None) if whole else Response(y=y, cost=np.inf)
+
+    def _at(self, y, bound):
+        cost = 3.0 * abs(y - self.want) + 4.0 * (y > 0)
+        return Response(y=np.array([y]), cost=float(cost), bound=bound)
+
+
+def test_the_penalty_of_whole_numbers_that_never_agree_stays_bounded():
+    blocks = {Key("u", s): Lot(want) for s, want in zip("012", (2.0, 5.0, 9.0), strict=True)}
+    layout = Layout.of([unit("u", (-1,), scenarios=tuple("012"), prob=(1 / 3, 1 / 3, 1 / 3))], 0)
+    rule = ADMM(first_round="free", adapt="balanced", anderson=10, settle_rounds=40, relaxation=1.6)
+    state = rule.init(Setup.of(layout, Nobody()))
+    nobody = Request(np.zeros(0), 0.0, np.zeros(0, bool))
+    pool = BlockPool(Serial(), layout, blocks.__getitem__)
+    pool.build()
+    seen = []
+    for k in range(40):
+        answers = tuple(pool.solve(s) for s in rule.ask(k, state))
+        state, _ = rule.update(k, state, answers, nobody)
+        seen.append(state.penalty.alone[0])
+    begun = state.begun[0]
+    assert begun > 0
+    assert max(seen) <= FAR * begun * (1 + 1e-12)
+    assert min(seen) >= begun / FAR * (1 - 1e-12)
+    assert np.max(np.abs(state.w)) <= 10 * 1.6 * FAR * begun * 40  # no leap goes beyond what plain steps can
 
 
 def test_coordinates_without_weight_follow_but_are_not_looked_at():
