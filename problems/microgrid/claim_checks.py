@@ -1,6 +1,7 @@
 """How a microgrid's result folder is judged by what paper 2 says. Each judge returns what the run shows, and a verdict.
 
-"by construction" is said where the equations leave no other outcome: it tests the model, not the paper.
+"by construction" is said where the equations leave no other outcome: it tests the model, not the paper. Units are found
+by their kind and their sizes, never by a name.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 
 from problems.market.claim_checks import Finding
 from problems.microgrid.folder import SERVICES, WHOLE, MicrogridFolder
 from problems.microgrid.tables import printed
+from problems.microgrid.what_if import HALF_CALLED, NO_DISCHARGE_LIMIT
 
 Judge = Callable[[MicrogridFolder], Finding]
 
@@ -24,22 +27,85 @@ def said(holds: bool, value: str, otherwise: str = "differs") -> Finding:
 
 
 def regulation_down_is_free(folder: MicrogridFolder) -> Finding:
-    """E - Rd is the same in all hours: the minimum power of the turbines."""
+    """E - Rd is the minimum power of the turbines in all hours."""
     left = folder.of(WHOLE, "energy_mw") - folder.of(WHOLE, "regulation_down_mw")
-    common = float(np.median(left))
-    count = int(np.sum(np.abs(left - common) < MW))
-    value = f"{count} of {len(left)} hours, {common:.4g} MW"
+    least = sum(folder.size(unit, "p_min_mw") for unit in folder.of_kind("mt"))
+    count = int(np.sum(np.abs(left - least) < MW))
+    value = f"{count} of {len(left)} hours, {float(np.median(left)):.4g} MW"
     return Finding(value, "by construction" if count == len(left) else "differs")
 
 
 def state_follows_its_equation(folder: MicrogridFolder) -> Finding:
-    """Largest difference of the state from (54) with the efficiencies of Table 4, from one hour to the next."""
-    state, charge, discharge = (folder.stores(c) for c in ("state_mwh", "charge_mw", "discharge_mw"))
-    step = np.diff(state) - (0.9 * charge - discharge / 0.9)[1:]
-    worst = float(np.max(np.abs(step), initial=0.0))
-    return Finding(
-        f"{len(state)} hours to within {max(worst, 1e-6):.0e} MWh", "by construction" if worst < MW else "differs"
-    )
+    """Largest difference of a store's state from (54) with its efficiencies, from one step to the next."""
+    worst = 0.0
+    for name in folder.of_kind("storage"):
+        rows = folder.storage[folder.storage.unit == name]
+        eta, zeta = folder.size(name, "eta_charge"), folder.size(name, "eta_discharge")
+        flow = eta * rows.charge_mw.to_numpy(float) - rows.discharge_mw.to_numpy(float) / zeta
+        step = np.diff(rows.state_mwh.to_numpy(float)) - folder.dt_h * flow[1:]
+        worst = max(worst, float(np.max(np.abs(step), initial=0.0)))
+    value = f"{len(folder.hours)} hours to within {max(worst, 1e-6):.0e} MWh"
+    return Finding(value, "by construction" if worst < MW else "differs")
+
+
+def buys_low(folder: MicrogridFolder) -> Finding:
+    """Mean energy price of what is charged, and of what is discharged or sold as reserve that counts as discharged."""
+    price = folder.market.energy_usd_per_mwh.to_numpy(float)
+    charge, discharge = folder.stores("charge_mw"), folder.stores("discharge_mw")
+    if charge.sum() < MW or discharge.sum() < MW:
+        return Finding("not used", "-")
+    low, high = float(price @ charge / charge.sum()), float(price @ discharge / discharge.sum())
+    return said(high > low, f"charged at {low:.2f} $/MWh, discharged at {high:.2f}")
+
+
+def reactive_is_shared(folder: MicrogridFolder) -> Finding:
+    """Hours in which at least two units give 5 % of the reactive power or more, of those in which two could."""
+    q = np.array([np.maximum(folder.of(unit, "reactive_mvar"), 0.0) for unit in folder.units])
+    total = q.sum(axis=0)
+    asked = total > MW
+    if not asked.any():
+        return Finding("no reactive power", "-")
+    several = int(np.sum(np.sum(q >= 0.05 * np.where(asked, total, 1.0), axis=0)[asked] >= 2))
+    shares = ", ".join(f"{u} {x:.0%}" for u, x in zip(folder.units, q.sum(axis=1) / total.sum(), strict=True) if x > 0)
+    return said(several > asked.sum() / 2, f"two units or more in {several} of {int(asked.sum())} hours; {shares}")
+
+
+def all_in_the_dearest_hour(store: str) -> Judge:
+    """Of the variant without a limit on the discharge: share of the store's energy that is sold in the dearest hour."""
+
+    def judge(folder: MicrogridFolder) -> Finding:
+        rows = variant(folder, NO_DISCHARGE_LIMIT, store)
+        if rows is None:
+            return Finding("not solved", "-")
+        price = folder.market.energy_usd_per_mwh.to_numpy(float)
+        energy, hour = rows.energy_mw.to_numpy(float), float(folder.hours[int(np.argmax(price))])
+        share = float(energy[rows.hour.to_numpy(float) == hour].sum() / max(energy.sum(), 1e-12))
+        return said(share > 1 - MW, f"{share:.0%} of {energy.sum():.3g} MWh at {hour:g} h, the dearest")
+
+    return judge
+
+
+def more_when_called_less(unit: str) -> Judge:
+    """Upward services of a unit with half of the call probabilities, against the run."""
+
+    def judge(folder: MicrogridFolder) -> Finding:
+        rows = variant(folder, HALF_CALLED, unit)
+        if rows is None:
+            return Finding("not solved", "-")
+        upward = [s for s in SERVICES if s != "regulation_down_mw"]
+        less = float(rows[upward].to_numpy(float).sum())
+        now = float(sum(folder.of(unit, s).sum() for s in upward))
+        return said(less > now + MW, f"{now:.2f} MWh, with half of the calls {less:.2f}")
+
+    return judge
+
+
+def variant(folder: MicrogridFolder, name: str, unit: str) -> pd.DataFrame | None:
+    """The rows of one unit in what_if.csv."""
+    if folder.variants is None:
+        return None
+    rows = folder.variants[(folder.variants.variant == name) & (folder.variants.unit == unit)]
+    return None if rows.empty else rows
 
 
 def printed_state_errors() -> list[int]:
@@ -140,116 +206,133 @@ def mostly_energy(*units: str) -> Judge:
 def services_when_cheap(folder: MicrogridFolder) -> Finding:
     """Upward services of all turbines in the cheaper and in the dearer half of the hours."""
     cheap = folder.market.energy_usd_per_mwh.to_numpy(float).argsort(kind="stable")[: len(folder.hours) // 2]
-    upward = sum(
-        (folder.of(u, s) for u in folder.units if u.startswith("MT") for s in SERVICES if s != "regulation_down_mw"),
-        np.zeros(len(folder.hours)),
-    )
+    services = [s for s in SERVICES if s != "regulation_down_mw"]
+    upward = np.sum([folder.total(folder.of_kind("mt"), s) for s in services], axis=0) * folder.dt_h
     below = float(upward[cheap].sum())
     above = float(upward.sum()) - below
     return said(below > above, f"{below:.1f} MWh in the cheaper half of the hours, {above:.1f} in the dearer")
 
 
 def largest_in(unit: str, quantity: str) -> Judge:
+    """A turbine's share of a service against its share of what all turbines can be ramped up, p_max - p_min."""
+
     def judge(folder: MicrogridFolder) -> Finding:
         totals = {u: float(folder.of(u, quantity).sum()) for u in folder.units}
-        first = max(totals, key=lambda u: totals[u])
-        share = totals[first] / max(sum(totals.values()), 1e-12)
-        return said(first == unit, f"{first}, {share:.0%}")
+        share = totals[unit] / max(sum(totals.values()), 1e-12)
+        room = {u: folder.size(u, "p_max_mw") - folder.size(u, "p_min_mw") for u in folder.of_kind("mt")}
+        size = room[unit] / sum(room.values())
+        return said(share > size, f"{share:.0%} of it, with {size:.0%} of the turbines' range")
 
     return judge
 
 
 def dearer(one: str, other: str) -> Judge:
+    """Operating cost per MWh generated; the day's costs are told beside."""
+
     def judge(folder: MicrogridFolder) -> Finding:
         costs = [float(folder.of(unit, "cost_usd").sum()) for unit in (one, other)]
         per_mwh = [
-            cost / max(float(np.sum(folder.of(u, "energy_mw") + folder.of(u, "stored_mw"))), 1e-12)
+            cost / max(folder.dt_h * float(np.sum(folder.of(u, "energy_mw") + folder.of(u, "stored_mw"))), 1e-12)
             for cost, u in zip(costs, (one, other), strict=True)
         ]
-        value = f"{costs[0]:.0f} $ against {costs[1]:.0f} $; {per_mwh[0]:.1f} against {per_mwh[1]:.1f} $/MWh"
-        return said(costs[0] > costs[1], value)
+        value = f"{per_mwh[0]:.1f} against {per_mwh[1]:.1f} $/MWh; {costs[0]:.0f} against {costs[1]:.0f} $ in the day"
+        return said(per_mwh[0] > per_mwh[1], value)
 
     return judge
 
 
-def curve_rises(unit: str, hour: int) -> Judge:
-    """The offer never falls as the price rises, and does rise."""
-
-    def judge(folder: MicrogridFolder) -> Finding:
+def curves_rise(folder: MicrogridFolder) -> Finding:
+    """No offer falls as its price rises, and each does rise."""
+    if folder.curves is None:
+        return Finding("no curve in the folder", "-")
+    value, holds = [], True
+    for unit, hour in dict.fromkeys(zip(folder.curves.unit, folder.curves.hour, strict=True)):
         found = curve(folder, unit, hour)
         if found is None:
-            return Finding("no curve in the folder", "-")
+            continue
         price, energy = found
-        value = f"{energy[0]:.3f} MW at {price[0]:.4g} $/MWh, {energy[-1]:.3f} MW at {price[-1]:.4g}"
-        return said(bool(np.all(np.diff(energy) > -MW) and energy[-1] > energy[0] + MW), value)
-
-    return judge
+        holds &= bool(np.all(np.diff(energy) > -MW) and energy[-1] > energy[0] + MW)
+        value.append(
+            f"{unit} at {hour:g} h: {energy[0]:.3f} MW at {price[0]:.4g} $/MWh, {energy[-1]:.3f} at {price[-1]:.4g}"
+        )
+    return said(holds, "; ".join(value)) if value else Finding("no curve of energy in the folder", "-")
 
 
 def curve_doubles(unit: str, hour: int) -> Judge:
-    """The most that the offer grows by where the price doubles, over the prices of the curve."""
+    """The offer at the hour's own price and at twice that price, both solved for."""
 
     def judge(folder: MicrogridFolder) -> Finding:
         found = curve(folder, unit, hour)
         if found is None:
             return Finding("no curve in the folder", "-")
         price, energy = found
-        pairs = [
-            (float(np.interp(2 * p, price, energy)) / e, p)
-            for p, e in zip(price, energy, strict=True)
-            if p > 0 and e > MW and 2 * p <= price[-1]
-        ]
-        if not pairs:
-            return Finding("the curve does not span twice a price", "-")
-        factor, at = max(pairs)
-        return said(factor > 2.0, f"up to {factor:.2f} times, from {at:.4g} to {2 * at:.4g} $/MWh")
+        own = float(folder.market.energy_usd_per_mwh[folder.market.hour == hour].iloc[0])
+        at = [np.flatnonzero(np.abs(price - p) < 1e-9 * max(abs(p), 1.0)) for p in (own, 2 * own)]
+        if not all(len(k) for k in at):
+            return Finding(f"the curve has no point at {own:.4g} and {2 * own:.4g} $/MWh", "-")
+        once, twice = (float(energy[k[0]]) for k in at)
+        value = f"{once:.3f} MW at {own:.4g} $/MWh, {twice:.3f} MW at {2 * own:.4g}"
+        return said(twice > 2 * once + MW, value)
 
     return judge
 
 
-def curve(folder: MicrogridFolder, unit: str, hour: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """(n,) prices, rising, and (n,) MW of a bidding curve."""
+def curve(folder: MicrogridFolder, unit: str, hour: float) -> tuple[np.ndarray, np.ndarray] | None:
+    """(n,) prices of energy, rising, and (n,) MW of energy of a bidding curve."""
     if folder.curves is None:
         return None
     rows = folder.curves[(folder.curves.unit == unit) & (folder.curves.hour == hour)].sort_values("price_usd_per_mwh")
+    if "product" in rows:
+        rows = rows[rows["product"] == "energy"]
     if rows.empty:
         return None
     return rows.price_usd_per_mwh.to_numpy(float), rows.energy_mw.to_numpy(float)
 
 
 def at_minimum_while(unit: str, other: str) -> Judge:
-    """Hours in which one unit sells its least while the other sells more than its own."""
+    """Hours in which one turbine sells its least while the other sells more than its own; "usually" is most of them."""
 
     def judge(folder: MicrogridFolder) -> Finding:
-        low, high = folder.of(unit, "energy_mw"), folder.of(other, "energy_mw")
-        hours = np.sum((low < low.min() + MW) & (high > high.min() + MW))
-        reverse = np.sum((high < high.min() + MW) & (low > low.min() + MW))
-        return Finding(f"{hours} hours; the other way round {reverse}", "-")
+        low, high = (folder.of(u, "energy_mw") - folder.size(u, "p_min_mw") for u in (unit, other))
+        hours, reverse = int(np.sum((low < MW) & (high > MW))), int(np.sum((high < MW) & (low > MW)))
+        return said(hours > len(low) / 2, f"{hours} hours; the other way round {reverse}")
 
     return judge
 
 
-def sum_of(quantity: str, *hours: int) -> Judge:
+def none_of(quantity: str, *hours: int) -> Judge:
+    """Less than 1 kW of a product at these hours."""
+
     def judge(folder: MicrogridFolder) -> Finding:
-        return Finding(", ".join(f"{folder.at(WHOLE, quantity, h):.4f}" for h in hours) + " MW", "-")
+        found = [folder.at(WHOLE, quantity, h) for h in hours]
+        return said(max(found) < MW, ", ".join(f"{x:.4f}" for x in found) + " MW")
 
     return judge
 
 
-def charges_until(folder: MicrogridFolder) -> Finding:
-    charging = folder.hours[folder.stores("charge_mw") > MW]
-    return Finding(f"{int(charging[-1])} h" if len(charging) else "never", "-")
-
-
-def values(quantity: str, first: int, last: int) -> Judge:
+def charges_until(hour: int) -> Judge:
     def judge(folder: MicrogridFolder) -> Finding:
-        return Finding(", ".join(f"{folder.at(WHOLE, quantity, h):.4f}" for h in range(first, last + 1)), "-")
+        charging = folder.hours[folder.stores("charge_mw") > MW]
+        return said(
+            bool(len(charging)) and int(charging[-1]) == hour, f"{int(charging[-1])} h" if len(charging) else "never"
+        )
 
     return judge
 
 
-def unit_value(unit: str, quantity: str, hour: int) -> Judge:
+def rises(quantity: str, first: int, last: int) -> Judge:
+    """What is bid does not fall from one hour to the next."""
+
     def judge(folder: MicrogridFolder) -> Finding:
-        return Finding(f"{folder.at(unit, quantity, hour):.4f} MW", "-")
+        found = [folder.at(WHOLE, quantity, h) for h in range(first, last + 1)]
+        return said(bool(np.all(np.diff(found) > -MW)), ", ".join(f"{x:.4f}" for x in found))
+
+    return judge
+
+
+def offers(unit: str, quantity: str, hour: int) -> Judge:
+    def judge(folder: MicrogridFolder) -> Finding:
+        found = folder.at(unit, quantity, hour)
+        return said(found > MW, f"{found:.4f} MW")
 
     return judge

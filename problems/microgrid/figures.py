@@ -11,9 +11,10 @@ from problems.market.figures import STYLE
 from problems.microgrid.figures_bids import hour_of_all, operating_cost, reactive_shares, storage, unit_bids
 from problems.microgrid.figures_curves import bidding_curves, risk_frontier
 from problems.microgrid.figures_inputs import prices, weather
-from problems.microgrid.folder import MicrogridFolder, read
+from problems.microgrid.folder import WHOLE, MicrogridFolder, read
+from problems.microgrid.paper_case import roles
 
-DEAREST = 15  # the hour of Fig. 21
+DEAREST = 15  # the hour of Fig. 21, of the paper's microgrid
 
 
 def draw(folder: Path) -> tuple[Path, ...]:
@@ -24,20 +25,24 @@ def draw(folder: Path) -> tuple[Path, ...]:
     out = folder / "figures"
     out.mkdir(exist_ok=True)
     found = MicrogridFolder.read(folder)
+    papers = roles(found.units_table, found.hours)
     with mpl.rc_context(STYLE):
         figures: dict[str, Figure] = {
-            "weather": weather(found.moments, found.inputs),
-            "prices": prices(found.market),
+            "weather": weather(found.moments, found.inputs, papers=papers is not None),
+            "prices": prices(found.market, papers=papers is not None),
             "reactive_power": reactive_shares(found),
             "unit_bids": unit_bids(found),
-            "storage": storage(found),
         }
-        if any(unit.startswith("MT") for unit in found.units):
+        if found.of_kind("storage"):
+            figures["storage"] = storage(found)
+        if found.of_kind("mt"):
             figures["operating_cost"] = operating_cost(found)
-        if DEAREST in found.hours:
-            figures[f"hour_{DEAREST}"] = hour_of_all(found, DEAREST)
+        dearest = float(found.hours[int(found.market.energy_usd_per_mwh.to_numpy(float).argmax())])
+        hour = float(DEAREST) if papers is not None else dearest
+        figures[f"hour_{hour:g}".replace(".", "_")] = hour_of_all(found, hour)
         if found.curves is not None:
-            figures["bidding_curves"] = bidding_curves(found.curves)
+            named = {} if papers is None else {(WHOLE, 21): "22", (papers.mt1, 13): "23"}
+            figures["bidding_curves"] = bidding_curves(found.curves, named)
         if (folder / "risk_frontier.csv").exists():
             figures["risk_frontier"] = risk_frontier(read(folder / "risk_frontier.csv"))
         paths = []

@@ -32,7 +32,9 @@ class MicrogridFolder:
     spread   bids.csv as it is, by scenario
     storage  expected charge, discharge and state by store and hour
     inputs, market, moments   inputs.csv, market.csv, scenario_moments.csv
+    units_table  units.csv: kind and sizes of every unit
     curves   bidding_curves.csv, or None where no curve was asked for
+    variants what_if.csv, or None where nothing else was solved
     """
 
     name: str
@@ -42,13 +44,15 @@ class MicrogridFolder:
     inputs: pd.DataFrame
     market: pd.DataFrame
     moments: pd.DataFrame
+    units_table: pd.DataFrame
     curves: pd.DataFrame | None
+    variants: pd.DataFrame | None = None
 
     @classmethod
     def read(cls, path: Path) -> MicrogridFolder:
         """Raises FileNotFoundError where a file of the folder is missing."""
         spread = read(path / "bids.csv")
-        curves = path / "bidding_curves.csv"
+        curves, variants = path / "bidding_curves.csv", path / "what_if.csv"
         return cls(
             name=path.resolve().name,
             bids=expected(spread),
@@ -57,13 +61,34 @@ class MicrogridFolder:
             inputs=read(path / "inputs.csv"),
             market=read(path / "market.csv"),
             moments=read(path / "scenario_moments.csv"),
+            units_table=read(path / "units.csv"),
             curves=read(curves) if curves.exists() else None,
+            variants=read(variants) if variants.exists() else None,
         )
 
     @property
     def units(self) -> tuple[str, ...]:
         """The units without their sum, in the order of the file."""
         return tuple(u for u in dict.fromkeys(self.bids.unit) if u != WHOLE)
+
+    def of_kind(self, *kinds: str) -> tuple[str, ...]:
+        """The units of these kinds (mt, solar, wind, storage, demand_response, load), in the order of the file."""
+        table = self.units_table
+        return tuple(table.unit[table.kind.isin(kinds)])
+
+    def size(self, unit: str, column: str) -> float:
+        """One of the sizes in units.csv."""
+        return float(self.units_table.set_index("unit").at[unit, column])
+
+    @property
+    def dt_h(self) -> float:
+        """Length of a step in h."""
+        return float(np.diff(self.hours).min()) if len(self.hours) > 1 else 1.0
+
+    @property
+    def price_series(self) -> str:
+        """The letter of the prices that were used."""
+        return str(self.market["price_series"].iloc[0])
 
     @property
     def hours(self) -> FloatArray:
@@ -76,8 +101,12 @@ class MicrogridFolder:
             return np.zeros(len(self.market))
         return np.asarray(rows[column], np.float64)
 
-    def at(self, unit: str, column: str, hour: int) -> float:
-        """The expected value at the paper's hour, 1..24; NaN where the horizon does not have it."""
+    def total(self, units: Sequence[str], column: str) -> FloatArray:
+        """(T,) expected values summed over units."""
+        return np.sum([self.of(unit, column) for unit in units] + [np.zeros(len(self.market))], axis=0)
+
+    def at(self, unit: str, column: str, hour: float) -> float:
+        """The expected value at an hour as the results name it; NaN where the horizon does not have it."""
         found = self.of(unit, column)[self.hours == hour]
         return float(found[0]) if len(found) else float("nan")
 

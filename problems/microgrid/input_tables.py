@@ -1,4 +1,5 @@
-"""What a microgrid's inputs were, as written to its result folder: market.csv, inputs.csv, scenario_moments.csv."""
+"""What a microgrid's inputs were, as written to its result folder: market.csv, units.csv, inputs.csv,
+scenario_moments.csv."""
 
 from __future__ import annotations
 
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
 
 def write(settings: MicrogridSettings, data: MicrogridData, folder: Path) -> list[Path]:
-    """Write the three files."""
+    """Write the four files."""
     files = {
         "market.csv": market_table(settings, data),
+        "units.csv": units_table(settings),
         "inputs.csv": weather_table(data),
         "scenario_moments.csv": moments_table(settings, data),
     }
@@ -39,6 +41,7 @@ def market_table(settings: MicrogridSettings, data: MicrogridData) -> pd.DataFra
         {
             "time": data.axis.stamps,
             "hour": data.axis.hours,
+            "price_series": settings.prices.series,
             "energy_usd_per_mwh": data.prob @ data.energy_usd_per_mwh,
             **{f"{name}_contract_usd_per_mw": data.expected_contract(name) for name in SERVICES},
             **{f"{name}_called_usd_per_mwh": called[name] for name in SERVICES},
@@ -48,6 +51,21 @@ def market_table(settings: MicrogridSettings, data: MicrogridData) -> pd.DataFra
             "reactive_required_mvar": data.reactive_required_mvar,
         }
     )
+
+
+def units_table(settings: MicrogridSettings) -> pd.DataFrame:
+    """One row a unit: its kind, and its sizes where it has them."""
+    rows = []
+    for kind in ("mt", "solar", "wind", "storage", "demand_response", "load"):
+        for name, unit in getattr(settings, kind).items():
+            q = getattr(unit, "q_limits_mvar", (0.0, 0.0))
+            row = {"unit": name, "kind": kind, "q_max_mvar": q[1]}
+            row |= {size: getattr(unit, size, np.nan) for size in SIZES}
+            rows.append(row)
+    return pd.DataFrame(rows, columns=["unit", "kind", "q_max_mvar", *SIZES])
+
+
+SIZES = ("p_min_mw", "p_max_mw", "capacity_mwh", "delivered_mw", "eta_charge", "eta_discharge")
 
 
 def weather_table(data: MicrogridData) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from decomp.errors import InputError, Mistake
 from decomp.messages import Coupling, Key
 from decomp.problem import Problem
 from problems.market.data import Collector
-from problems.microgrid import bidding, claims, figures, input_tables, remarks, results, tables
+from problems.microgrid import bidding, claims, figures, input_tables, remarks, results, tables, what_if
 from problems.microgrid.block import (
     MicrogridScenario,
     bid_limits,
@@ -33,6 +33,7 @@ from problems.microgrid.block import (
 from problems.microgrid.bundle import ScenarioBundle, dealt
 from problems.microgrid.data import MicrogridData
 from problems.microgrid.inputs import inspect, read_inputs
+from problems.microgrid.paper_case import roles
 from problems.microgrid.settings import MicrogridSettings, RiskSettings
 from problems.risk import with_value_at_risk
 from problems.time_series import TimeAxis
@@ -138,15 +139,17 @@ class Microgrid(Problem):
         if not result.details:
             return written
         written += results.write(self, result.details, folder)
-        if self._hourly:
+        if self._papers:
             written += tables.write(self._beside_the_paper(result), folder)
+        extra = {}
         if self.settings.bidding.curves:
-            wanted = [(curve.unit, curve.hour) for curve in self.settings.bidding.curves]
-            found = bidding.bidding_curves(self, wanted, self.settings.bidding.prices)
-            found.to_csv(folder / "bidding_curves.csv", index=False, lineterminator="\n")
-            written.append(folder / "bidding_curves.csv")
-        if self._hourly:
-            written.append(claims.write(folder))
+            extra["bidding_curves.csv"] = bidding.of_case(self)
+        if self._papers and len(self.data.names) <= what_if.MOST_SCENARIOS:
+            extra["what_if.csv"] = what_if.solve_variants(self)
+        for name, table in extra.items():
+            table.to_csv(folder / name, index=False, lineterminator="\n")
+            written.append(folder / name)
+        written.append(claims.write(folder))
         return [*written, *figures.draw(folder)]
 
     def tables(self, result: Result, folder: Path) -> Sequence[Any]:
@@ -154,15 +157,14 @@ class Microgrid(Problem):
         if not result.details:
             return ()
         said = remarks.of_result(self, results.storage_table(self, result.details))
-        if not self._hourly:
-            return said
         judged = claims.compact(pd.read_csv(folder / "claims.csv", keep_default_na=False))
-        return (*tables.render(self._beside_the_paper(result)), judged, *said)
+        beside = tables.render(self._beside_the_paper(result)) if self._papers else ()
+        return (*beside, judged, *said)
 
     @property
-    def _hourly(self) -> bool:
-        """The paper tells what happens hour by hour: with other steps nothing is set beside it."""
-        return self.axis.settings.step_min == 60
+    def _papers(self) -> bool:
+        """It is the microgrid of paper 2, hour by hour: only then the paper's numbers are set beside it."""
+        return roles(input_tables.units_table(self.settings), self.axis.hours) is not None
 
     def _beside_the_paper(self, result: Result) -> Any:
         bids = results.bids_table(self, result.details)

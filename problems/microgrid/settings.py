@@ -106,14 +106,21 @@ class RiskSettings(_Table):
 
 
 class Curve(_Table):
-    """One bidding curve: of a unit, or of the microgrid ("MG"), at an hour as the results name it."""
+    """One bidding curve: of a unit, or of the microgrid ("MG"), at an hour as the results name it.
+
+    product  whose price is swept: energy, or a service by its contract price
+    """
 
     unit: str
+    product: Literal["energy", "regulation_up", "regulation_down", "spinning", "nonspinning"] = "energy"
     hour: float = Field(gt=0, allow_inf_nan=False)
 
 
 class BiddingSettings(_Table):
-    """Table [bidding]: bidding curves after the run, and the energy prices in $/MWh to ask. Paper 2, Figs. 22-23."""
+    """Table [bidding]: bidding curves after the run, and the prices in $/MWh to ask. Paper 2, Figs. 22-23.
+
+    Each curve also has the own price of its hour and twice that.
+    """
 
     curves: tuple[Curve, ...] = ()
     prices: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = ()

@@ -33,6 +33,25 @@ def side_by_side(bids: pd.DataFrame, storage: pd.DataFrame) -> pd.DataFrame:
     return table.merge(printed(), on="hour", how="left", suffixes=("", "_paper"))
 
 
+def comparison(table: pd.DataFrame) -> pd.DataFrame:
+    """How far `side_by_side` is from the paper: root mean square difference in MW and correlation over the hours.
+
+    Columns quantity, rmse_mw, correlation (nan where one of both never changes), sum_mwh, sum_paper_mwh; the last row
+    is the state of the store, in percent.
+    """
+    rows = []
+    for name in (*QUANTITIES, "state_percent"):
+        ours, theirs = table[name].to_numpy(float), table[f"{name}_paper"].to_numpy(float)
+        apart = float(np.sqrt(np.mean((ours - theirs) ** 2)))
+        steady = min(np.std(ours), np.std(theirs)) < STEADY
+        together = float("nan") if steady else float(np.corrcoef(ours, theirs)[0, 1])
+        rows.append((name, apart, together, float(ours.sum()), float(theirs.sum())))
+    return pd.DataFrame(rows, columns=["quantity", "rmse_mw", "correlation", "sum_mwh", "sum_paper_mwh"])
+
+
+STEADY = 1e-6  # a deviation below this is rounding
+
+
 def state_percent(storage: pd.DataFrame) -> np.ndarray:
     """(T,) expected state of all stores together at the end of each step, in percent of their capacity."""
     rows = storage.assign(capacity_mwh=100.0 * storage.state_mwh / storage.state_percent)
@@ -42,18 +61,22 @@ def state_percent(storage: pd.DataFrame) -> np.ndarray:
 
 
 def write(table: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write table_6.csv and table_7.csv of `side_by_side`."""
+    """Write table_6.csv and table_7.csv of `side_by_side`, and comparison.csv."""
     files = {
         "table_6.csv": ["hour", "state_percent", "state_percent_paper"],
         "table_7.csv": ["hour", *(c for q in QUANTITIES for c in (q, f"{q}_paper"))],
     }
     for name, columns in files.items():
         table[columns].to_csv(folder / name, index=False, lineterminator="\n")
-    return [folder / name for name in files]
+    comparison(table).to_csv(folder / "comparison.csv", index=False, lineterminator="\n")
+    return [*(folder / name for name in files), folder / "comparison.csv"]
 
 
 def render(table: pd.DataFrame) -> Sequence[Table]:
-    """Both tables for the terminal; the paper's numbers stand to the right of ours."""
+    """Both tables for the terminal; the paper's numbers stand to the right of ours.
+
+    Below Table 7 stand the root mean square difference in MW and the correlation over the hours.
+    """
     columns = [(head, q) for head, q in zip(HEADS, QUANTITIES, strict=True)]
     head = "Table 7: bids and stored energy in MW, expected | printed in paper 2"
     bids = _rendered(head, table, columns, digits=4)
@@ -85,6 +108,10 @@ def _rendered(title: str, table: pd.DataFrame, columns: Sequence[tuple[str, str]
     for _, row in table.iterrows():
         cells = [f"{number(row[q], digits)} | {number(row[f'{q}_paper'], digits)}" for _, q in columns]
         shown.add_row(f"{row.hour:g}", *cells)
+    apart = comparison(table).set_index("quantity")
+    shown.add_section()
+    shown.add_row("RMSE", *(number(apart.rmse_mw[q], 2) for _, q in columns))
+    shown.add_row("r", *(number(apart.correlation[q], 2) for _, q in columns))
     return shown
 
 
