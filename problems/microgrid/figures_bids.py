@@ -91,7 +91,7 @@ def storage(folder: MicrogridFolder) -> Figure:
     parts = {q: sum((folder.of(u, q) for u in names), np.zeros(len(folder.hours))) for q in list(QUANTITIES)[:-1]}
     parts["stored_mw"] = folder.stores("charge_mw")
     stacked(upper, folder.hours, {q: -v if q in BELOW else v for q, v in parts.items()})
-    upper.set(ylabel="Power (MW)", title=f"Bids of the stores; charge below zero{printed(folder, 'Fig. 20')}")
+    upper.set(ylabel="Power (MW)", title=f"Bids of stores; charge below 0{printed(folder, 'Fig. 20')}")
     state = folder.stores("state_mwh")
     lower.bar(folder.hours, state, 0.8 * folder.dt_h, color=COLOURS[5], edgecolor="white", lw=0.2)
     lower.set(ylabel="State (MWh)", title=f"State at the end of the step{printed(folder, 'Table 6')}")
