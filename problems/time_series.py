@@ -219,7 +219,11 @@ def _by_the_clock(
 
 
 def read_csv(path: Path, file: str, section: str) -> pd.DataFrame:
-    """The table, all fields as text. Raises InputError: no such file, empty, binary, cut in the middle of a row."""
+    """The table, all fields as text without spaces around them; fields are separated by `,`, or by `;` where the head
+    has no comma: numbers may then have a decimal comma.
+
+    Raises InputError: no such file, empty, binary, cut in the middle of a row, two columns of one name.
+    """
 
     def wrong(problem: str, remedy: str) -> InputError:
         return InputError([Mistake(file, section, "file", problem, remedy)])
@@ -235,9 +239,29 @@ def read_csv(path: Path, file: str, section: str) -> pd.DataFrame:
         text = "\0"
     if "\0" in text:
         raise wrong("not a text file", "save it as CSV: UTF-8 text, comma-separated, with a header line")
-    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    head = text.lstrip().partition("\n")[0]
+    separator = ";" if ";" in head and "," not in head else ","
+    rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=separator) if row]
+    rows = [row for row in rows if any(row)]
+    if not rows:
+        raise wrong("the file is empty", "it needs a header line and one row for each time step")
     if len({len(row) for row in rows}) > 1:
         raise wrong(
             "rows of unequal length", "the file may have been cut; every row needs as many fields as the header"
         )
-    return pd.DataFrame(rows[1:], columns=rows[0])
+    while rows[0] and not any(row[-1] for row in rows):  # separators at the end of every line
+        rows = [row[:-1] for row in rows]
+    twice = sorted({name for name in rows[0] if rows[0].count(name) > 1})
+    if twice:
+        raise wrong(f"columns of the same name: {', '.join(map(repr, twice))}", "give every column a name of its own")
+    table = pd.DataFrame(rows[1:], columns=rows[0])
+    return table if separator == "," else table.apply(lambda column: _decimal_point(column, wrong))
+
+
+def _decimal_point(column: pd.Series, wrong: Callable[[str, str], InputError]) -> pd.Series:
+    """Numbers of a file separated by `;` with a decimal comma, as text with a decimal point."""
+    with_comma = column.str.fullmatch(r"[+-]?\d*,\d+")
+    if with_comma.any() and column.str.fullmatch(r"[+-]?\d+\.\d+").any():
+        problem = f"column '{column.name}' has numbers with a decimal comma and others with a point"
+        raise wrong(problem, "write all of them alike")
+    return column.where(~with_comma, column.str.replace(",", "."))

@@ -102,6 +102,10 @@ def read_peaks(file: str, folder: Path) -> dict[str, tuple[float, float]]:
             mistakes.append(Mistake(file, "network_load", "Ppeak_kW", f"bus {bus} has no usable peak", remedy))
         if not 0 < pf <= 1:
             mistakes.append(Mistake(file, "network_load", "pf", f"bus {bus} has no usable power factor", "0 < pf <= 1"))
+        if str(bus).strip() in peaks:
+            mistakes.append(
+                Mistake(file, "network_load", "bus", f"bus {bus} has two rows", "keep one row for each bus")
+            )
         peaks[str(bus).strip()] = (float(peak), float(pf))
     if mistakes:
         raise InputError(mistakes)
