@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from decomp.messages import FloatArray
+from problems.lec.opportunity import excess
 
 NAMES = {"pv": "PV", "boiler_chp": "CHP", "smart_boiler": "smart boiler"}
 EXCHANGE = ("import", "load")  # series of the community itself, not of a device
@@ -40,6 +41,41 @@ def worst_node(schedule: pd.DataFrame) -> tuple[str, str]:
     """Node and label of the step whose price ends furthest from neutral."""
     row = (schedule.price_sek_per_kvarh - schedule.neutral_sek_per_kvarh).abs().idxmax()
     return str(schedule.node[row]), str(schedule.label[row])
+
+
+def trades_by_device(schedules: Mapping[str, pd.DataFrame], dt_h: float) -> pd.DataFrame:
+    """One row for each device and step with a need: paper 1, Tables I and II, in full.
+
+    With the active power p of a device as it is, its surplus is its own: what it is paid less what the change costs it,
+
+        profit = TS dq dt - lambda_e (excess(p, q) - excess(p, q_initial)) dt,   excess(p, q) = sqrt(p^2 + q^2) - p
+
+    A community's profit is the sum over its devices, so this is also the Shapley value of the device, and in the core.
+    """
+    rows = []
+    for unit, schedule in schedules.items():
+        needed = schedule[schedule.need]
+        initial = [str(c) for c in needed if str(c).startswith("q_") and str(c).endswith("_initial_kvar")]
+        devices = [c.removeprefix("q_").removesuffix("_initial_kvar") for c in initial]
+        for device in (d for d in devices if d not in EXCHANGE and f"q_{d}_kvar" in needed):
+            final, first = needed[f"q_{device}_kvar"], needed[f"q_{device}_initial_kvar"]
+            cost = pd.Series(0.0, index=needed.index)
+            if f"sin_phi_{device}" in needed:
+                p = needed[f"p_{device}_kw"].abs().to_numpy(float)
+                lost_kw = excess(p, final.to_numpy(float)) - excess(p, first.to_numpy(float))
+                cost = needed.spot_sek_per_kwh.clip(lower=0.0) * lost_kw * dt_h
+            table = needed[["scenario", "time", "label"]].assign(
+                unit=unit,
+                device=device,
+                dq_kvar=final - first,
+                price_sek_per_kvarh=needed.price_sek_per_kvarh,
+                payment_sek=needed.price_sek_per_kvarh * (final - first) * dt_h,
+                opportunity_cost_sek=cost,
+            )
+            rows.append(table.assign(profit_sek=table.payment_sek - table.opportunity_cost_sek))
+    columns = ["unit", "scenario", "time", "label", "device", "dq_kvar", "price_sek_per_kvarh", "payment_sek"]
+    columns += ["opportunity_cost_sek", "profit_sek"]
+    return pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
 
 
 def trades(schedules: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from decomp.layout import Answers
 from decomp.messages import FloatArray, Key
 from problems.lec.opportunity import excess
 from problems.market import scenario_tables
-from problems.market.schedules import device_name, outside, trades
+from problems.market.schedules import device_name, outside, trades, trades_by_device
 from problems.time_series import clock
 
 if TYPE_CHECKING:
@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
 
 def write(market: ReactiveMarket, result: Result, folder: Path) -> list[Path]:
-    """Write voltages.csv, duals.csv and schedule_<unit>.csv; what the run did not get to is not written."""
+    """Write voltages.csv, duals.csv, trades.csv and schedule_<unit>.csv; what the run did not get to is not written."""
     files = {}
     if result.initial is not None and result.answers is not None:
         files["voltages.csv"] = voltage_table(market, result)
     if result.final is not None:
         files["duals.csv"] = dual_table(market, result)
-    for unit, schedule in schedule_tables(market, result).items():
+    schedules = schedule_tables(market, result)
+    if schedules:
+        files["trades.csv"] = trades_by_device(schedules, market.axis.dt_h)
+    for unit, schedule in schedules.items():
         files[f"schedule_{unit}.csv"] = schedule
     for name, table in files.items():
         table.to_csv(folder / name, index=False, lineterminator="\n")

@@ -138,6 +138,16 @@ def test_files_carry_both_the_beginning_and_the_name_of_a_step(voltages: pd.Data
     assert not voltages.shed_kvar.any()
 
 
+def test_the_trades_by_device_add_up_to_those_of_the_communities(folder: Path, schedules: dict) -> None:
+    each = pd.read_csv(folder / "trades.csv")
+    whole = trades(schedules)
+    sums = each.groupby("unit")[["payment_sek", "opportunity_cost_sek", "profit_sek"]].sum()
+    assert sums.opportunity_cost_sek.sum() == pytest.approx(whole.cost_sek.sum(), rel=1e-6)
+    assert sums.payment_sek.sum() == pytest.approx(whole.payment_sek.sum(), rel=1e-3)
+    assert (each.profit_sek >= -1e-3).all(), "nobody sells below cost"
+    assert set(each.device) == {"boiler_chp", "pv", "pv1", "pv2", "pv3", "pv4", "smart_boiler"}
+
+
 def test_prices_at_the_buses_rise_where_the_voltage_binds(folder: Path) -> None:
     duals = pd.read_csv(folder / "duals.csv", dtype={"bus": str})
     assert set(duals.label[duals.mu_sek_per_pu != 0]) == {"14:00", "17:00"}
