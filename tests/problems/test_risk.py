@@ -214,7 +214,7 @@ def test_averse_farmer_reaches_his_extensive_form(rule, risk, prob):
         assert row.upper_bound is None or row.upper_bound >= best - 1e-3
     y = result.answers.y.reshape(3, 4)
     assert np.ptp(y, axis=0) == pytest.approx(np.zeros(4), abs=1e-6)
-    assert y[0, :3] == pytest.approx(acres, abs=1.0)
+    assert y[0, :3] == pytest.approx(acres, abs=2.0)  # of 500 acres; certified to 1e-4 of a cost that is flat there
     costs = [Farmer(name).evaluate(y[0, :3]).cost for name in YIELD]
     assert result.objective == pytest.approx(risk.of(costs, prob), rel=2e-5)  # v is the value-at-risk of these costs
 
