@@ -46,11 +46,12 @@ def worst_node(schedule: pd.DataFrame) -> tuple[str, str]:
 def trades_by_device(schedules: Mapping[str, pd.DataFrame], dt_h: float) -> pd.DataFrame:
     """One row for each device and step with a need: paper 1, Tables I and II, in full.
 
-    With the active power p of a device as it is, its surplus is its own: what it is paid less what the change costs it,
+    At the final active power p of each device, its surplus is what it is paid less what the change costs it,
 
         profit = TS dq dt - lambda_e (excess(p, q) - excess(p, q_initial)) dt,   excess(p, q) = sqrt(p^2 + q^2) - p
 
-    A community's profit is the sum over its devices, so this is also the Shapley value of the device, and in the core.
+    Where no device changes its active power a community's surplus is the sum over its devices, and this is the Shapley
+    value of each. Where active power shifts between devices, what that costs is in the community's cost and not here.
     """
     rows = []
     for unit, schedule in schedules.items():
