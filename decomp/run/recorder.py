@@ -81,6 +81,7 @@ class Recorder:
         self.initial: Round | None = None
         self.final: Round | None = None
         self.certificate: Certificate | None = None
+        self._proven_now = False  # the certificate is of the last round
         self.stale_since: dict[str, int] = {}
         self.stop = Stop("the run did not come to an end", RunStatus.FAILED)
         self._began, self._earlier_s = time.perf_counter(), 0.0
@@ -107,6 +108,7 @@ class Recorder:
         """One more round, the multipliers (N,) it led to, what was seen and proven of it; `publish` tells it."""
         self.initial = self.initial or said
         self.final = said
+        self._proven_now = certificate is not None
         if certificate is not None or self.coordinator.linearises:  # else what was proven before still holds
             self.certificate = certificate
         self.prices.append(said.node_price)
@@ -143,7 +145,7 @@ class Recorder:
 
     def prove(self, certificate: Certificate) -> None:
         """What was proven of the last round after it had been added."""
-        self.certificate = certificate
+        self.certificate, self._proven_now = certificate, True
         self.rows[-1] = replace(
             self.rows[-1],
             **_proven(certificate),
@@ -240,7 +242,9 @@ class Recorder:
             certified = stop.status in (RunStatus.CERTIFIED, RunStatus.CERTIFIED_LINEARISED)
             certified = certified or stop.recovered
             incumbent = certificate is not None and certificate.is_incumbent
-            if certificate is not None and (certified or incumbent or certificate.recovered == "offers"):
+            if certificate is not None and (
+                certified or incumbent or (self._proven_now and certificate.recovered == "offers")
+            ):
                 answers, request, check = certificate.answers, certificate.request, certificate.check
                 price = certificate.price if certified else price
                 # scenarios that agree stand at their mean, which is not what the round's answers were
